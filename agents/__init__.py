@@ -1,0 +1,1 @@
+"""Learned policies: networks, training, evaluation and their tuned hyper-parameters."""

@@ -1,0 +1,237 @@
+"""The observation of a routing decision, filled by compiled code into fixed buffers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from envs.routing.layout import (
+    FLEET_FEATURES,
+    FUTURE_FEATURES,
+    HORIZONS_S,
+    INSTANCE_FEATURES,
+    MEDIUM_TOKENS,
+    REQUEST_FEATURES,
+    SHORT_TOKENS,
+)
+from envs.simulator import view
+from envs.simulator.jit import compiled
+from envs.simulator.memory import (
+    all_instances,
+    all_requests,
+    all_running,
+    array_at,
+    candidates,
+    engine,
+    instance,
+    request,
+    table,
+)
+from envs.simulator.state import PS_PER_S
+
+_floats_at = array_at(types.Array(types.float32, 1, "C"))
+_bytes_at = array_at(types.Array(types.int8, 1, "C"))
+_longs_at = array_at(types.Array(types.int64, 1, "C"))
+
+_REQUEST_SCALE = np.array([f.scale for f in REQUEST_FEATURES])
+_REQUEST_HIGH = np.array([f.high for f in REQUEST_FEATURES])
+_INSTANCE_SCALE = np.array([f.scale for f in INSTANCE_FEATURES])
+_INSTANCE_HIGH = np.array([f.high for f in INSTANCE_FEATURES])
+_FLEET_SCALE = np.array([f.scale for f in FLEET_FEATURES])
+_FLEET_HIGH = np.array([f.high for f in FLEET_FEATURES])
+_FUTURE_SCALE = np.array([f.scale for f in FUTURE_FEATURES])
+_FUTURE_HIGH = np.array([f.high for f in FUTURE_FEATURES])
+_HORIZONS_PS = np.array([round(h * PS_PER_S) for h in HORIZONS_S])
+_DAY_S = 86_400.0
+
+
+@compiled
+def decode_step_s(s: Any, i: int, done: int) -> float:
+    """Seconds that a decode step of instance i takes with the decodes and KV it has now."""
+    inst = instance(s, i)
+    context = inst.context + done * inst.stretch_batch
+    step = table(s, inst.decode_at + max(inst.decoding, 1)) + inst.context_ps * context
+    return step / PS_PER_S
+
+
+@compiled
+def _observe_requests(e: Any, s: Any) -> None:
+    width = len(_REQUEST_SCALE)
+    out, queue = _floats_at(e.requests_at, s.window * width), candidates(s)
+    for k in range(s.window):
+        at = k * width
+        r = queue[k]
+        for f in range(width):
+            out[at + f] = 0.0
+        if r < 0 or s.queued == 0:
+            continue
+        row = request(s, r)
+        out[at] = 1.0
+        out[at + 1] = row.prompt
+        out[at + 2] = row.predicted
+        out[at + 3] = e.prediction_sigma
+        out[at + 4] = row.tier
+        out[at + 5] = (s.now_ps - row.arrival_ps) / PS_PER_S
+        for f in range(width):
+            out[at + f] = min(out[at + f] / _REQUEST_SCALE[f], _REQUEST_HIGH[f])
+
+
+@compiled
+def _observe_instance(e: Any, s: Any, i: int, head: int) -> float:
+    """Fill one row; returns the predicted remaining request-seconds at the instance."""
+    width = len(_INSTANCE_SCALE)
+    at = i * width
+    out, inst = _floats_at(e.instances_at, e.rows * width), instance(s, i)
+    instances, requests, running = all_instances(s), all_requests(s), all_running(s)
+    done = view.iterations_done(instances, i, s.now_ps)
+    short, medium, long, over, growth = 0, 0, 0, 0, 0
+    earliest = np.int64(1 << 60)
+    for j in range(inst.decoding + inst.prefilling):
+        r = running[i, j]
+        row = request(s, r)
+        generated = view.generated_tokens(instances, requests, running, i, j, done)
+        rest = view.predicted_remaining(requests, r, generated)
+        growth += rest
+        if j < inst.decoding:
+            earliest = min(earliest, rest)
+            over += 1 if generated >= row.predicted else 0
+            if row.predicted < SHORT_TOKENS:
+                short += 1
+            elif row.predicted < MEDIUM_TOKENS:
+                medium += 1
+            else:
+                long += 1
+    step = decode_step_s(s, i, done)
+    used = inst.context + inst.prefill_reserved + done * inst.stretch_batch
+    work = growth + inst.waiting_predicted
+    free = False
+    if head >= 0:
+        free = (
+            inst.waiting == 0
+            and inst.decoding + inst.prefilling < inst.max_num_seqs
+            and used + request(s, head).prompt + inst.watermark <= inst.kv_capacity
+        )
+    thousand = min(1_000, inst.max_batched_tokens)
+    out[at] = inst.waiting
+    out[at + 1] = inst.waiting_tokens / inst.kv_capacity
+    out[at + 2] = short / inst.max_num_seqs
+    out[at + 3] = medium / inst.max_num_seqs
+    out[at + 4] = long / inst.max_num_seqs
+    out[at + 5] = inst.prefilling / inst.max_num_seqs
+    out[at + 6] = used / inst.kv_capacity
+    out[at + 7] = (used + inst.waiting_tokens + work) / inst.kv_capacity
+    out[at + 8] = work
+    out[at + 9] = earliest * step if inst.decoding > 0 else 0.0
+    out[at + 10] = over / max(inst.decoding, 1)
+    out[at + 11] = step
+    out[at + 12] = table(s, inst.decode_at + 1) / PS_PER_S
+    out[at + 13] = table(s, inst.prefill_at + thousand) / PS_PER_S * 1_000.0 / thousand
+    out[at + 14] = 1.0 if free else 0.0
+    out[at + 15] = 1.0 if inst.decoding + inst.prefilling + inst.waiting == 0 else 0.0
+    for f in range(width):
+        out[at + f] = min(out[at + f] / _INSTANCE_SCALE[f], _INSTANCE_HIGH[f])
+    return step * work
+
+
+@compiled
+def _observe_fleet(e: Any, s: Any) -> None:
+    out = _floats_at(e.fleet_at, len(_FLEET_SCALE))
+    angle = 2.0 * math.pi * ((e.day_start_s + s.now_ps / PS_PER_S) % _DAY_S) / _DAY_S
+    out[0] = s.queued
+    out[1] = s.queued_tokens
+    out[2] = s.queued_predicted
+    out[3] = s.queued + s.at_instances
+    out[4] = math.sin(angle)
+    out[5] = math.cos(angle)
+    for f in range(len(_FLEET_SCALE)):
+        out[f] = min(out[f] / _FLEET_SCALE[f], _FLEET_HIGH[f])
+
+
+@compiled
+def _observe_future(e: Any, s: Any) -> None:
+    """Arrivals still to come, for a critic alone: an unbiased baseline, never for an actor."""
+    out, sums = _floats_at(e.future_at, len(_FUTURE_SCALE)), _longs_at(e.tokens_at, s.count + 1)
+    end = s.next_arrival
+    for h in range(len(_HORIZONS_PS)):
+        until = s.now_ps + _HORIZONS_PS[h]
+        low, high = end, s.count
+        while low < high:
+            middle = (low + high) >> 1
+            if request(s, middle).arrival_ps <= until:
+                low = middle + 1
+            else:
+                high = middle
+        end = low
+        out[2 * h] = end - s.next_arrival
+        out[2 * h + 1] = sums[end] - sums[s.next_arrival]
+    for f in range(len(_FUTURE_SCALE)):
+        out[f] = min(out[f] / _FUTURE_SCALE[f], _FUTURE_HIGH[f])
+
+
+@compiled
+def _fill_mask(e: Any, s: Any) -> None:
+    """Allowed actions: an existing queue place, on an instance that can hold its prompt; hold."""
+    mask, queue = _bytes_at(e.mask_at, s.window * e.rows + 1), candidates(s)
+    instances, requests = all_instances(s), all_requests(s)
+    for k in range(s.window):
+        r = queue[k] if s.queued > 0 else -1
+        for i in range(e.rows):
+            allowed = r >= 0 and i < s.size and view.can_hold(instances, requests, i, r)
+            mask[k * e.rows + i] = 1 if allowed else 0
+    mask[s.window * e.rows] = 1 if s.at_instances > 0 or s.queued == 0 else 0
+
+
+@compiled
+def observe(e: Any, s: Any) -> float:
+    """Fill every buffer for the decision that is due.
+
+    Returns:
+        The predicted remaining latency of all requests in the system, request-seconds: each
+        one's predicted tokens to come at its instance's present decode step, those in the router
+        queue at the mean of the instances' steps.
+    """
+    _observe_requests(e, s)
+    head = candidates(s)[0] if s.queued > 0 else -1
+    width = len(_INSTANCE_SCALE)
+    remaining, steps = 0.0, 0.0
+    rows = _floats_at(e.instances_at, e.rows * width)
+    for i in range(s.size):
+        remaining += _observe_instance(e, s, i, head)
+        steps += rows[i * width + 11] * _INSTANCE_SCALE[11]
+    _observe_fleet(e, s)
+    if e.future_at != 0:
+        _observe_future(e, s)
+    _fill_mask(e, s)
+    return remaining + s.queued_predicted * steps / s.size
+
+
+@compiled
+def outstanding(s: Any) -> float:
+    """Sum over requests in the system of 1 - generated / predicted, at least 0 each."""
+    instances, requests, running = all_instances(s), all_requests(s), all_running(s)
+    total = float(s.queued)
+    for i in range(s.size):
+        inst = instance(s, i)
+        done = view.iterations_done(instances, i, s.now_ps)
+        for j in range(inst.decoding + inst.prefilling):
+            generated = view.generated_tokens(instances, requests, running, i, j, done)
+            predicted = requests[running[i, j]].predicted
+            total += max(1.0 - generated / predicted, 0.0)
+        total += inst.waiting
+        if engine(s, i).preempted > 0 and inst.waiting > 0:
+            total -= _progress_of_preempted(s, i)
+    return total
+
+
+@compiled
+def _progress_of_preempted(s: Any, i: int) -> float:
+    """Generated share of the waiting requests that were preempted from instance i."""
+    total = 0.0
+    for r in range(s.next_arrival):
+        row = request(s, r)
+        if row.instance == i and row.finish_ps < 0 and row.preemptions > 0 and row.key < 0:
+            total += min(row.generated / row.predicted, 1.0)
+    return total

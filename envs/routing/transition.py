@@ -1,0 +1,103 @@
+"""One step of the routing MDP in compiled code: act, run to the next decision, observe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from envs.routing.layout import ENV_DTYPE
+from envs.routing.observation import observe, outstanding
+from envs.simulator.jit import compile_function, compiled
+from envs.simulator.kernel import carry_out, proceed
+from envs.simulator.memory import all_instances, all_requests, array_at, candidates, record_at
+from envs.simulator.mixing import mixing_impact
+from envs.simulator.state import HEAD_DTYPE, PS_PER_S, ROUTE
+
+TICK_S = 0.02
+"""The paper's decision interval, the unit of its per-step penalties."""
+
+_env_at = record_at(ENV_DTYPE)
+_head_at = record_at(HEAD_DTYPE)
+_bytes_at = array_at(types.Array(types.int8, 1, "C"))
+
+
+@compiled
+def _mixing_regret(e: Any, s: Any, action: int) -> float:
+    """Mixing score of the chosen instance minus the best one's (<= 0); 0 for a hold."""
+    if action >= s.window * e.rows:
+        return 0.0
+    instances, requests = all_instances(s), all_requests(s)
+    r = candidates(s)[action // e.rows]
+    best = -np.inf
+    for i in range(s.size):
+        score = mixing_impact(instances, requests, i, r, s.now_ps, e.alpha, e.epsilon)
+        best = max(best, score)
+        if i == action % e.rows:
+            chosen = score
+    return chosen - best
+
+
+@compiled
+def _area_s(s: Any) -> float:
+    return s.area_s + s.area_ps / PS_PER_S
+
+
+@compiled
+def start(e: Any) -> None:
+    """Run a fresh simulation to its first decision."""
+    s = _head_at(e.head_at, 0)
+    e.ended = 0 if proceed(s) == ROUTE else 1
+    e.value = observe(e, s)
+
+
+@compiled
+def transition(e: Any, action: int) -> None:
+    """Carry out an action; a masked one becomes a hold. Results are left in the record."""
+    s = _head_at(e.head_at, 0)
+    before, area = s.now_ps, _area_s(s)
+    served, good, good_tokens = s.served, s.good, s.good_tokens
+    preemptions, misrouted = s.preemptions, s.misrouted
+    pressure = outstanding(s) if e.needs_outstanding == 1 else 0.0
+
+    hold = s.window * e.rows
+    legal = 0 <= action <= hold and _bytes_at(e.mask_at, hold + 1)[action] == 1
+    if not legal:
+        action = hold
+    e.mixing = _mixing_regret(e, s, action)
+    place, i = action // e.rows, action % e.rows
+    obeyed = carry_out(s, place * s.size + i if action < hold else -1)
+    e.obeyed = 1 if legal and obeyed else 0
+    e.ended = 0 if proceed(s) == ROUTE else 1
+
+    e.dt_s = (s.now_ps - before) / PS_PER_S
+    e.cut = 1 if s.now_ps >= e.horizon_ps else 0
+    e.latency = area - _area_s(s)
+    e.outstanding = -pressure * e.dt_s / TICK_S
+    e.completions = s.served - served
+    e.slo_goodput = s.good_tokens - good_tokens
+    e.rejections = -(s.misrouted - misrouted)
+    e.preemptions = s.preemptions - preemptions
+    e.slo_misses = (s.served - served) - (s.good - good)
+    e.misrouted = s.misrouted - misrouted
+    value = observe(e, s)
+    if e.ended == 1:
+        value = 0.0
+    e.potential = e.value - math.exp(-e.dt_s / e.tau_s) * value
+    e.value = value
+
+
+def _start_at(address: int) -> None:
+    """`start` for Python, by the address of the environment's record."""
+    start(_env_at(address, 0))
+
+
+def _transition_at(address: int, action: int) -> None:
+    """`transition` for Python, by the address of the environment's record."""
+    transition(_env_at(address, 0), action)
+
+
+start_at = compile_function(_start_at, types.void(types.int64))
+transition_at = compile_function(_transition_at, types.void(types.int64, types.int64))

@@ -1,0 +1,93 @@
+"""A scenario: a fleet, a workload, what a policy is told, and what good service is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from envs.scenarios.errors import ScenarioError
+from envs.scenarios.fleet import Fleet
+from envs.scenarios.strict import Strict
+from envs.scenarios.workload import Workload
+
+if TYPE_CHECKING:
+    from envs.simulator.config import EngineConfig
+    from envs.workloads import RequestTable
+
+
+class Prediction(Strict):
+    """How well output lengths are predicted."""
+
+    sigma: float = Field(default=0.5, ge=0)
+    """Predictions are the truth times lognormal(0, sigma); 0 is an oracle."""
+
+
+class Router(Strict):
+    """The queue in front of the fleet and the clock of its decisions."""
+
+    queue_order: Literal["fcfs", "sjf"] | None = None
+    """Order of the router queue; without it, the policy's own."""
+    decision_interval_s: float = Field(default=0.0, ge=0)
+    """Seconds between decisions; 0 decides on events."""
+    window: int = Field(default=1, ge=1)
+    """Queue positions among which a decision chooses."""
+
+
+class ServiceObjective(Strict):
+    """Seconds within which a request must be served; without a value, any time will do."""
+
+    ttft_s: float | None = Field(default=None, gt=0)
+    """To the first token."""
+    tbt_s: float | None = Field(default=None, gt=0)
+    """Between tokens, mean over a request."""
+    e2e_s: float | None = Field(default=None, gt=0)
+    """To the last token."""
+
+
+class Scenario(Strict):
+    """One setting in which policies are trained or compared."""
+
+    name: str
+    description: str = ""
+    source: str = ""
+    """Where the figures are from."""
+    fleet: Fleet
+    workload: Workload
+    prediction: Prediction = Prediction()
+    router: Router = Router()
+    slo: ServiceObjective = ServiceObjective()
+
+    def build(self, seed: int) -> tuple[RequestTable, list[EngineConfig]]:
+        """Draw one episode.
+
+        Args:
+            seed: Seed of everything that is drawn; take it from `seeds`, so that training and
+                evaluation never share an episode.
+
+        Returns:
+            The requests with predicted output lengths, and one configuration per instance.
+
+        Raises:
+            ScenarioError: The catalogue lacks a name, or a parameter of the workload is refused.
+            TraceError: A trace cannot be read.
+        """
+        from envs.workloads import TraceError
+
+        engines = self.fleet.engines()
+        try:
+            table = self.workload.build(seed)
+        except TraceError:
+            raise
+        except ValueError as error:
+            raise ScenarioError(self.name, str(error), ("workload",)) from error
+        # A stream of its own: with the workload's seed, errors would follow the lengths.
+        stream = np.random.SeedSequence([seed, 1]).generate_state(1)
+        return table.with_predictions(self.prediction.sigma, seed=int(stream[0])), engines
+
+    def to_yaml(self) -> str:
+        """The scenario as YAML that `load_scenario` reads back to an equal one."""
+        values = self.model_dump(mode="json", exclude_unset=True)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

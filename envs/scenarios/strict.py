@@ -1,0 +1,29 @@
+"""The base of every model of the schema: immutable, exact types, no unknown keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from envs.scenarios.errors import did_you_mean
+
+
+class Strict(BaseModel):
+    """A mapping of the YAML file, checked key by key.
+
+    Types are exact (`"8"` is no number, `true` no count), so that a typing slip is told instead
+    of guessed at; an integer is taken where a real number is asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    mend = did_you_mean(key, cls.model_fields)
+                    raise ValueError(f"unknown key {key!r}; {mend}")
+        return data

@@ -1,0 +1,182 @@
+"""Workloads: which requests arrive when, drawn from published figures or read from a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from envs.scenarios.strict import Strict
+
+if TYPE_CHECKING:
+    from envs.workloads import RequestTable
+
+
+Process = Literal["poisson", "gamma", "mmpp", "uniform", "at_once"]
+
+
+class _Drawn(Strict):
+    """Requests that are drawn; parameters of the arrivals that are left out take defaults."""
+
+    requests: int = Field(ge=1)
+    """How many requests arrive."""
+    cv: float | None = Field(default=None, gt=0)
+    """Coefficient of variation of the gaps (`gamma`); 1 is Poisson, more is bursty."""
+    burst_factor: float | None = Field(default=None, gt=0)
+    """Rate in a burst over the mean rate (`mmpp`)."""
+    burst_share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the time spent in bursts (`mmpp`)."""
+    mean_burst_s: float | None = Field(default=None, gt=0)
+    """Mean length of a burst in seconds (`mmpp`)."""
+
+    @model_validator(mode="after")
+    def _check_process(self) -> _Drawn:
+        allowed = {"gamma": {"cv"}, "mmpp": {"burst_factor", "burst_share", "mean_burst_s"}}
+        arrivals: str = getattr(self, "arrivals")  # noqa: B009, each kind has its own choice
+        extra = self.process.keys() - allowed.get(arrivals, set())
+        if extra:
+            raise ValueError(f"{' and '.join(sorted(extra))}: not of {arrivals} arrivals")
+        return self
+
+    @property
+    def process(self) -> dict[str, float]:
+        """The parameters of the arrival process that were given."""
+        names = ("cv", "burst_factor", "burst_share", "mean_burst_s")
+        values = ((name, getattr(self, name)) for name in names)
+        return {name: value for name, value in values if value is not None}
+
+
+class RouterMix(_Drawn):
+    """The five-task mix of the Intelligent Router paper (arXiv:2408.13510 Table 1)."""
+
+    kind: Literal["router_mix"]
+    rate: float = Field(gt=0)
+    """Mean requests per second."""
+    arrivals: Process = "poisson"
+    """Arrival process."""
+    max_prompt_tokens: int = Field(default=1000, ge=1)
+    """Longest prompt; the paper filters at 1,000."""
+    max_output_tokens: int = Field(default=2048, ge=1)
+    """Longest answer."""
+
+    def build(self, seed: int) -> RequestTable:
+        """Draw the requests; the same seed gives the same table."""
+        from envs.workloads import router_mix
+
+        return router_mix(
+            self.requests,
+            self.rate,
+            seed,
+            arrivals=self.arrivals,
+            max_prompt_tokens=self.max_prompt_tokens,
+            max_output_tokens=self.max_output_tokens,
+            **self.process,
+        )
+
+
+class RouterClasses(_Drawn):
+    """The light and heavy classes of the Intelligent Router paper (arXiv:2408.13510 Table 2)."""
+
+    kind: Literal["router_classes"]
+    rate: float = Field(gt=0)
+    """Mean requests per second."""
+    arrivals: Process = "poisson"
+    """Arrival process."""
+    pattern: Literal["LH+HL", "all", "LH then HL", "HL then LH"] = "LH+HL"
+    """Which classes (light or heavy prompt, then decode), mixed or one after the other."""
+
+    def build(self, seed: int) -> RequestTable:
+        """Draw the requests; the same seed gives the same table."""
+        from envs.workloads import router_classes
+
+        return router_classes(
+            self.pattern, self.requests, self.rate, seed, arrivals=self.arrivals, **self.process
+        )
+
+
+class Azure(_Drawn):
+    """Lengths and burstiness of the Azure LLM inference traces of 2023 (Splitwise, ISCA 2024)."""
+
+    kind: Literal["azure_conversation", "azure_code"]
+    rate: float | None = Field(default=None, gt=0)
+    """Mean requests per second; without it, the trace's own."""
+    arrivals: Literal["recorded"] | Process = "recorded"
+    """Gaps as recorded, stretched to the rate, or an arrival process."""
+
+    def build(self, seed: int) -> RequestTable:
+        """Draw the requests; the same seed gives the same table."""
+        from envs.workloads import azure
+
+        trace: Literal["conversation", "code"] = (
+            "code" if self.kind == "azure_code" else "conversation"
+        )
+        return azure(trace, self.requests, self.rate, seed, arrivals=self.arrivals, **self.process)
+
+
+class Trace(Strict):
+    """A recorded trace (`envs.workloads.read_trace`), or a part of it.
+
+    A seed changes nothing in a recorded trace but the predictions; from ServeGen's client windows
+    (format `servegen`) it draws the requests.
+    """
+
+    kind: Literal["trace"]
+    path: str
+    """File, seen from the folder of the scenario's file."""
+    format: str = "auto"
+    """A format of `read_trace`; `auto` tells it by content."""
+    columns: dict[str, str] | None = None
+    """Column of the file by column of the request table, for other formats."""
+    sort: bool = False
+    """Sort by arrival; otherwise unsorted rows are an error."""
+    on_zero: Literal["error", "drop", "one"] = "error"
+    """What to do with requests of 0 tokens: refuse, drop, or count one token."""
+    start_s: float = Field(default=0.0, ge=0)
+    """Where to start, in seconds of the trace; arrivals count from here."""
+    duration_s: float | None = Field(default=None, gt=0)
+    """Seconds of the trace to take; without it, all that follow."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take at most so many requests."""
+    rate_scale: float = Field(default=1.0, gt=0)
+    """Factor on the rate: 2 lets the same requests arrive in half of the time."""
+
+    def build(self, seed: int) -> RequestTable:
+        """Read the requests.
+
+        Raises:
+            TraceError: The file cannot be read or used; the message names the mend.
+            ValueError: An option is refused, or no request is left.
+        """
+        from envs.workloads import read_trace
+
+        if self.format == "servegen":
+            options: dict[str, Any] = {"start_s": self.start_s, "rate_scale": self.rate_scale}
+            if self.duration_s is not None:
+                options["duration_s"] = self.duration_s
+            table = read_trace(self.path, self.format, seed=seed, **options)
+        else:
+            # The formats that bring times and lengths of their own kind take no such options.
+            cleaning = {"sort": self.sort, "on_zero": self.on_zero}
+            given = {k: v for k, v in cleaning.items() if k in self.model_fields_set}
+            table = self._part(read_trace(self.path, self.format, self.columns, **given))
+        return table if self.limit is None else table[: self.limit]
+
+    def _part(self, table: RequestTable) -> RequestTable:
+        stop_s = np.inf if self.duration_s is None else self.start_s + self.duration_s
+        first, stop = np.searchsorted(table.arrival_s, [self.start_s, stop_s])
+        if first == stop:
+            raise ValueError(
+                f"no request of {self.path} arrives from {self.start_s:g} s to {stop_s:g} s; "
+                f"the last one arrives at {table.arrival_s[-1]:g} s"
+            )
+        if self.start_s == 0 and self.rate_scale == 1:
+            return table[first:stop]
+        part = table[first:stop]
+        arrival_s = (part.arrival_s - self.start_s) / self.rate_scale
+        # The time that a request may take stays as it is, however fast they arrive.
+        deadline_s = arrival_s + (part.deadline_s - part.arrival_s)
+        return part.replace(arrival_s=arrival_s, deadline_s=deadline_s)
+
+
+Workload = Annotated[RouterMix | RouterClasses | Azure | Trace, Field(discriminator="kind")]

@@ -1,0 +1,53 @@
+"""Compiling with Numba: the options of every compiled function of the project, and its cache.
+
+Numba caches machine code on disk by the source file of the function alone, although the code of
+every function that it calls is part of it: after an upgrade, or an edit of a called function, it
+would go on running the old one. Here the cache is tied to the sources of the whole project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ROOT = Path(__file__).resolve().parents[2]
+_COMPILED = ("envs/simulator", "envs/routing", "baselines")
+
+
+@cache
+def source_fingerprint() -> str:
+    """Digest of every source file that compiled code comes from."""
+    digest = hashlib.sha256()
+    for folder in _COMPILED:
+        for path in sorted((_ROOT / folder).rglob("*.py")):
+            digest.update(str(path.relative_to(_ROOT)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def compile_function(function: F, *signature: Any) -> F:
+    """Compile with Numba, at once for a signature or else on first use, and cache on disk.
+
+    Divisions follow NumPy (no zero check): divisors are validated where they enter.
+    """
+    dispatcher = njit(cache=True, error_model="numpy", nogil=True)(function)
+    file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if file is not None:
+        file._source_stamp = (file._source_stamp, source_fingerprint())
+    for types in signature:
+        dispatcher.compile(types)
+    if signature:
+        dispatcher.disable_compile()
+    return dispatcher
+
+
+def compiled(function: F) -> F:
+    """Compile on first use."""
+    return compile_function(function)

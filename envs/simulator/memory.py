@@ -1,0 +1,170 @@
+"""How compiled code reaches the arrays of a simulation through its head record.
+
+Rows are handed out as record references and integer arrays as borrowed views: plain pointer
+arithmetic, without the reference counts that passing arrays from function to function costs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import from_dtype, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from envs.simulator.jit import compiled
+from envs.simulator.state import ENGINE_DTYPE, HEAD_DTYPE, INSTANCE_DTYPE, REQUEST_DTYPE
+
+INSTANCES = types.Array(from_dtype(INSTANCE_DTYPE), 1, "C")
+REQUESTS = types.Array(from_dtype(REQUEST_DTYPE), 1, "C")
+HEADS = types.Array(from_dtype(HEAD_DTYPE), 1, "C")
+INT32_1D = types.Array(types.int32, 1, "C")
+INT32_2D = types.Array(types.int32, 2, "C")
+INT64_1D = types.Array(types.int64, 1, "C")
+FLOAT64_1D = types.Array(types.float64, 1, "C")
+
+
+def record_at(dtype: np.dtype) -> Any:
+    """Build `(address, index) -> record` for rows of a structured dtype."""
+    record, size = from_dtype(dtype), dtype.itemsize
+
+    @intrinsic
+    def row(typingctx: Any, address: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            offset = builder.mul(args[1], context.get_constant(types.int64, size))
+            return builder.inttoptr(
+                builder.add(args[0], offset), context.get_value_type(record)
+            )
+
+        return record(types.int64, types.int64), codegen
+
+    return row
+
+
+def array_at(array: types.Array) -> Any:
+    """Build `(address, *shape) -> borrowed array` for a C-ordered array type."""
+    rank = array.ndim
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(array)(context, builder)
+        item = context.get_abi_sizeof(context.get_data_type(array.dtype))
+        size = context.get_constant(types.intp, item)
+        strides, stride = [], size
+        for length in reversed(args[1:]):
+            strides.insert(0, stride)
+            stride = builder.mul(stride, length)
+        data = builder.inttoptr(args[0], view.data.type)
+        populate_array(
+            view, data=data, shape=list(args[1:]), strides=strides, itemsize=size, meminfo=None
+        )
+        return view._getvalue()
+
+    signature = array(types.int64, *([types.int64] * rank))
+    if rank == 1:
+
+        @intrinsic
+        def line(typingctx: Any, address: Any, length: Any) -> Any:
+            return signature, codegen
+
+        return line
+
+    @intrinsic
+    def plane(typingctx: Any, address: Any, rows: Any, columns: Any) -> Any:
+        return signature, codegen
+
+    return plane
+
+
+_instance_at = record_at(INSTANCE_DTYPE)
+_engine_at = record_at(ENGINE_DTYPE)
+_request_at = record_at(REQUEST_DTYPE)
+_instances_at = array_at(INSTANCES)
+_requests_at = array_at(REQUESTS)
+_int32_at = array_at(INT32_1D)
+_int32_plane_at = array_at(INT32_2D)
+_int64_at = array_at(INT64_1D)
+
+
+@compiled
+def instance(s: Any, i: int) -> Any:
+    """Row of instance i."""
+    return _instance_at(s.instances_at, i)
+
+
+@compiled
+def engine(s: Any, i: int) -> Any:
+    """Engine row of instance i; i = N is the router queue."""
+    return _engine_at(s.engines_at, i)
+
+
+@compiled
+def request(s: Any, r: int) -> Any:
+    """Row of request r."""
+    return _request_at(s.requests_at, r)
+
+
+@compiled
+def all_instances(s: Any) -> np.ndarray:
+    """The (N,) instance rows, as policies get them."""
+    return _instances_at(s.instances_at, s.size)
+
+
+@compiled
+def all_requests(s: Any) -> np.ndarray:
+    """The (R,) request rows."""
+    return _requests_at(s.requests_at, s.count)
+
+
+@compiled
+def all_running(s: Any) -> np.ndarray:
+    """The (N, S) requests in service."""
+    return _int32_plane_at(s.running_at, s.size, s.slots)
+
+
+@compiled
+def output(s: Any) -> np.ndarray:
+    """The (R,) true output tokens."""
+    return _int32_at(s.output_at, s.count)
+
+
+@compiled
+def running(s: Any, i: int) -> np.ndarray:
+    """The (S,) requests in service at instance i: decodes as a heap, then prefills."""
+    return _int32_at(s.running_at + 4 * i * s.slots, s.slots)
+
+
+@compiled
+def finish_iteration(s: Any, i: int) -> np.ndarray:
+    """The (S,) finish iterations of the decodes of instance i, beside `running`."""
+    return _int64_at(s.finish_iteration_at + 8 * i * s.slots, s.slots)
+
+
+@compiled
+def event_ps(s: Any) -> np.ndarray:
+    """The (P,) next event of each instance."""
+    return _int64_at(s.event_ps_at, s.leaves)
+
+
+@compiled
+def winner(s: Any) -> np.ndarray:
+    """The (P,) tournament over `event_ps`."""
+    return _int64_at(s.winner_at, s.leaves)
+
+
+@compiled
+def pending(s: Any) -> np.ndarray:
+    """The (N,) instances that plan at this instant."""
+    return _int64_at(s.pending_at, s.size)
+
+
+@compiled
+def table(s: Any, offset: int) -> int:
+    """A step time."""
+    return _int64_at(s.tables_at, offset + 1)[offset]
+
+
+@compiled
+def candidates(s: Any) -> np.ndarray:
+    """The (window,) head of the router queue."""
+    return _int64_at(s.candidates_at, s.window)

@@ -1,0 +1,138 @@
+"""What a simulation leaves behind: the per-request table and the totals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from envs.simulator.config import EngineConfig
+from envs.simulator.state import PS_PER_S, SERVED, STATUS_TEXT, UNFINISHED, State
+
+if TYPE_CHECKING:
+    from envs.workloads import RequestTable
+
+LATENCIES = ("e2e_s", "ttft_s", "tbt_s", "queueing_s")
+_PERCENTILES = (50, 90, 95, 99)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of one run.
+
+    Attributes:
+        requests: (R,) structured array in table order: `arrival_ps, dispatch_ps, admit_ps,
+            first_token_ps, finish_ps` (-1 = never), `instance` (-1 = none), `preemptions`,
+            `status`.
+        table: The requests that were served.
+        fleet: The instances that served them.
+        router: Name of the policy.
+        counters: Totals of the run (see `summary`).
+    """
+
+    requests: np.ndarray
+    table: RequestTable
+    fleet: tuple[EngineConfig, ...]
+    router: str
+    counters: dict[str, float]
+
+    @classmethod
+    def of(
+        cls, state: State, table: RequestTable, fleet: Sequence[EngineConfig], router: str
+    ) -> Result:
+        """Read a result off the kernel's state."""
+        fields = ("arrival_ps", "dispatch_ps", "admit_ps", "first_token_ps", "finish_ps")
+        names = [*fields, "instance", "preemptions", "status"]
+        kinds = ["i8"] * 5 + ["i4", "i4", "i4"]
+        requests = np.empty(len(state.arrays["requests"]), list(zip(names, kinds, strict=True)))
+        for name in names:
+            requests[name] = state.arrays["requests"][name]
+        clock, instances = state.head[0], state.arrays["instances"]
+        counters = {
+            "arrived": float(clock["next_arrival"]),
+            "served": float(clock["served"]),
+            "rejected": float(clock["rejected"]),
+            "queued": float(clock["queued"]),
+            "waiting": float(instances["waiting"].sum()),
+            "running": float((instances["decoding"] + instances["prefilling"]).sum()),
+            "preemptions": float(clock["preemptions"]),
+            "recomputed_tokens": float(clock["recomputed_tokens"]),
+            "decisions": float(clock["decisions"]),
+            "forced_dispatches": float(clock["forced"]),
+            "events": float(clock["events"]),
+            "good_requests": float(clock["good"]),
+            "good_tokens": float(clock["good_tokens"]),
+            "request_seconds": float(clock["area_s"]) + float(clock["area_ps"]) / PS_PER_S,
+            "now_s": float(clock["now_ps"]) / PS_PER_S,
+        }
+        return cls(requests, table, tuple(fleet), router, counters)
+
+    def latencies(self) -> dict[str, np.ndarray]:
+        """Latencies in seconds of the served requests, in table order.
+
+        `e2e_s` arrival to last token, `ttft_s` arrival to first token, `tbt_s` mean time between
+        tokens (NaN for one-token answers), `queueing_s` arrival to first admission (router queue
+        plus waiting queue).
+        """
+        served = self.requests["status"] == SERVED
+        rows = self.requests[served]
+        outputs = np.asarray(self.table.output_tokens)[served]
+        gaps = np.where(outputs > 1, outputs - 1, np.nan)
+        arrival = rows["arrival_ps"]
+        return {
+            "e2e_s": (rows["finish_ps"] - arrival) / PS_PER_S,
+            "ttft_s": (rows["first_token_ps"] - arrival) / PS_PER_S,
+            "tbt_s": (rows["finish_ps"] - rows["first_token_ps"]) / PS_PER_S / gaps,
+            "queueing_s": (rows["admit_ps"] - arrival) / PS_PER_S,
+        }
+
+    def summary(self) -> dict[str, float]:
+        """Metrics of the run; latencies in seconds, rates per second of makespan.
+
+        Means and percentiles are over served requests (NaN when there are none); `served`,
+        `rejected` and `unfinished` say how many requests stand behind them. `makespan_s` is the
+        time from the first arrival to the last finish, `goodput_tokens_per_s` counts the output
+        tokens of requests inside every SLO, `slo_attainment` their share of all arrived requests,
+        `gpu_hours` and `dollars` are those of the whole fleet over the makespan.
+        """
+        totals = self.counters
+        out = dict(totals)
+        out["unfinished"] = float(np.count_nonzero(self.requests["status"] == UNFINISHED))
+        start = self.requests["arrival_ps"][0] if len(self.requests) else 0
+        finish = max(self.requests["finish_ps"].max(initial=0), start)
+        makespan = float(finish - start) / PS_PER_S
+        out["makespan_s"] = makespan
+        for name, values in self.latencies().items():
+            values = values[~np.isnan(values)]
+            out[f"{name[:-2]}_mean_s"] = float(values.mean()) if len(values) else float("nan")
+            marks = np.percentile(values, _PERCENTILES) if len(values) else [float("nan")] * 4
+            for mark, value in zip(_PERCENTILES, marks, strict=True):
+                out[f"{name[:-2]}_p{mark}_s"] = float(value)
+        served = self.requests["status"] == SERVED
+        output = float(np.asarray(self.table.output_tokens)[served].sum())
+        prompt = float(np.asarray(self.table.prompt_tokens)[served].sum())
+        rate = 1.0 / makespan if makespan > 0 else float("nan")
+        out["output_tokens_per_s"] = output * rate
+        out["prompt_tokens_per_s"] = prompt * rate
+        out["goodput_tokens_per_s"] = totals["good_tokens"] * rate
+        out["slo_attainment"] = totals["good_requests"] / max(totals["arrived"], 1.0)
+        hours = makespan / 3600.0
+        out["gpu_hours"] = hours * sum(engine.gpus for engine in self.fleet)
+        out["dollars"] = hours * sum(engine.price_per_hour for engine in self.fleet)
+        return out
+
+    def to_frame(self) -> pd.DataFrame:
+        """The request table with its outcome: times in seconds (NaN = never) and status text."""
+        frame = self.table.to_frame().reset_index(drop=True)
+        for name in ("dispatch", "admit", "first_token", "finish"):
+            times = self.requests[f"{name}_ps"]
+            frame[f"{name}_s"] = np.where(times < 0, np.nan, times / PS_PER_S)
+        frame["instance"] = self.requests["instance"]
+        frame["preemptions"] = self.requests["preemptions"]
+        frame["status"] = pd.Categorical.from_codes(
+            self.requests["status"], categories=list(STATUS_TEXT.values())
+        )
+        return frame

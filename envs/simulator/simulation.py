@@ -1,0 +1,162 @@
+"""Running the kernel from Python: to the next decision, to the end, or from a saved state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.simulator import kernel
+from envs.simulator.config import EngineConfig, QueueOrder
+from envs.simulator.policy import POLICY_VIEWS, RoutingPolicy
+from envs.simulator.result import Result
+from envs.simulator.state import FCFS, NEVER, PS_PER_S, ROUTE, SJF, State, build_state
+
+if TYPE_CHECKING:
+    from envs.workloads import RequestTable
+
+Router = RoutingPolicy | Callable[..., int]
+
+
+def seconds_to_ps(seconds: float) -> int:
+    """Integer picoseconds of a time in seconds; infinity is never."""
+    return NEVER if seconds == float("inf") else round(seconds * PS_PER_S)
+
+
+class Simulation:
+    """One simulation of a fleet that serves a request table, stepped decision by decision.
+
+    Args:
+        table: Requests, sorted by arrival. Policies see `predicted_output_tokens`; where the
+            table has none, length-aware policies are refused by `run`.
+        fleet: One configuration an instance.
+        queue_order: Order of the router queue, `fcfs` or `sjf` (shortest predicted first).
+        decision_interval_s: 0 for event-driven decisions, else the clock of decisions.
+        window: Requests at the head of the router queue that a decision may pick from.
+        slo_s: Limits of TTFT, mean TBT and E2E in seconds, which count a request as good.
+
+    Raises:
+        ValueError: The fleet is empty or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        table: RequestTable,
+        fleet: Sequence[EngineConfig],
+        *,
+        queue_order: QueueOrder = "fcfs",
+        decision_interval_s: float = 0.0,
+        window: int = 1,
+        slo_s: tuple[float, float, float] = (float("inf"), float("inf"), float("inf")),
+    ) -> None:
+        self.table = table
+        self.fleet = tuple(fleet)
+        predicted = np.asarray(table.predicted_output_tokens)
+        self.has_predictions = bool(len(predicted) == 0 or predicted.min() >= 1)
+        if queue_order == "sjf":
+            self.require_predictions("the shortest-predicted-first router queue")
+        if any(engine.queue == "sjf" for engine in self.fleet):
+            self.require_predictions("a shortest-predicted-first waiting queue")
+        self.state: State = build_state(
+            table.arrival_ps,
+            np.asarray(table.prompt_tokens),
+            np.asarray(table.output_tokens),
+            np.maximum(predicted, 1),
+            self.fleet,
+            tier=table.tier.codes if "tier" in table.given else 0,
+            router_order=SJF if queue_order == "sjf" else FCFS,
+            interval_ps=seconds_to_ps(decision_interval_s),
+            window=window,
+            slo_ps=(seconds_to_ps(slo_s[0]), seconds_to_ps(slo_s[1]), seconds_to_ps(slo_s[2])),
+        )
+
+    def require_predictions(self, who: str) -> None:
+        """Refuse to go on when the table predicts no output length."""
+        if not self.has_predictions:
+            raise ValueError(
+                f"{who} needs predicted_output_tokens, which this table does not have: "
+                "add them with table.with_predictions(sigma=0.5, seed=0)"
+            )
+
+    @property
+    def now_s(self) -> float:
+        """Simulated time in seconds."""
+        return float(self.state.head["now_ps"][0]) / PS_PER_S
+
+    def advance(self) -> bool:
+        """Run to the next routing decision; False when everything is done."""
+        return bool(kernel.advance(self.state.head) == ROUTE)
+
+    def apply(self, action: int) -> bool:
+        """Carry out a decision; returns False where a hold had to become a dispatch."""
+        return bool(kernel.apply(self.state.head, int(action)))
+
+    def run(self, router: Router, seed: int = 0) -> Result:
+        """Run to the end: compiled policies in one machine-code loop, callables step by step."""
+        if isinstance(router, RoutingPolicy):
+            if router.uses_prediction:
+                self.require_predictions(f"the router {router.name}")
+            parameters = np.asarray(router.parameters, np.float64)
+            memory = router.memory(len(self.fleet), seed)
+            kernel.run(self.state.head, router.compiled, parameters, memory)
+            return self.result(router.name)
+        parameters, memory = np.zeros(0), RoutingPolicy("", router).memory(len(self.fleet), seed)
+        views = [self.state.arrays[name] for name in POLICY_VIEWS]
+        while self.advance():
+            now = int(self.state.head["now_ps"][0])
+            self.apply(router(now, *views, parameters, memory))
+        return self.result(getattr(router, "__name__", "callable"))
+
+    def result(self, router: str = "") -> Result:
+        """What has happened so far."""
+        return Result.of(self.state, self.table, self.fleet, router)
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Copy the whole state; the names and arrays can be written with `numpy.savez`."""
+        saved = {name: array.copy() for name, array in self.state.arrays.items()}
+        return saved | {"head": self.state.head.copy()}
+
+    def restore(self, saved: dict[str, np.ndarray]) -> None:
+        """Go back to a saved state of this simulation (same table, same fleet)."""
+        arrays = {name: array.copy() for name, array in saved.items() if name != "head"}
+        self.state = State.of(saved["head"].copy(), arrays)
+
+    def fork(self) -> Simulation:
+        """An independent copy that goes on from the present moment."""
+        twin = copy.copy(self)
+        twin.state = self.state.copy()
+        return twin
+
+
+def simulate(
+    table: RequestTable,
+    fleet: Sequence[EngineConfig],
+    router: Router,
+    *,
+    queue_order: QueueOrder | None = None,
+    decision_interval_s: float | None = None,
+    window: int | None = None,
+    slo_s: tuple[float, float, float] = (float("inf"), float("inf"), float("inf")),
+    seed: int = 0,
+) -> Result:
+    """Serve a request table with a fleet and a router.
+
+    Options left at None follow the router where it is a `RoutingPolicy`, else they are `fcfs`,
+    event-driven, and 1. See `Simulation` for the rest; `seed` seeds randomised routers.
+    """
+    preferred: Any = router if isinstance(router, RoutingPolicy) else RoutingPolicy("", router)
+    if preferred.oracle:
+        table = table.with_predictions(sigma=0)
+    simulation = Simulation(
+        table,
+        fleet,
+        queue_order=preferred.queue_order if queue_order is None else queue_order,
+        decision_interval_s=(
+            preferred.decision_interval_s if decision_interval_s is None else decision_interval_s
+        ),
+        window=preferred.window if window is None else window,
+        slo_s=slo_s,
+    )
+    return simulation.run(router, seed)

@@ -1,0 +1,33 @@
+"""Workloads: the request table, readers of public trace formats, synthetic generators."""
+
+from .arrivals import PROCESSES, arrivals, within
+from .azure import azure
+from .columns import COLUMNS, MAX_TIME_S, MAX_TOKENS, TIERS
+from .errors import TraceError
+from .generators import HEAVY_DECODE_TOKENS, router_classes, router_mix
+from .labels import Labels
+from .readers import TRACE_FORMATS, TraceWarning, read_trace
+from .summary import convert, describe
+from .table import RequestTable
+
+__all__ = [
+    "COLUMNS",
+    "HEAVY_DECODE_TOKENS",
+    "MAX_TIME_S",
+    "MAX_TOKENS",
+    "PROCESSES",
+    "TIERS",
+    "TRACE_FORMATS",
+    "Labels",
+    "RequestTable",
+    "TraceError",
+    "TraceWarning",
+    "arrivals",
+    "azure",
+    "convert",
+    "describe",
+    "read_trace",
+    "router_classes",
+    "router_mix",
+    "within",
+]

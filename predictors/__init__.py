@@ -1,0 +1,1 @@
+"""Forecasts that a policy may use: response lengths and traffic."""

@@ -1,0 +1,1 @@
+"""Commands: each is a subcommand of `servegym`."""

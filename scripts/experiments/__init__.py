@@ -1,0 +1,1 @@
+"""Experiments: policies over scenarios and seeds, their statistics, tables and report."""

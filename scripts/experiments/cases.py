@@ -1,0 +1,202 @@
+"""What is served in a comparison: a scenario, drawn anew for every seed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.scenarios import Scenario, load_scenario, parse_scenario
+from envs.simulator import Result, simulate
+
+if TYPE_CHECKING:
+    from envs.simulator import EngineConfig, RoutingPolicy
+    from envs.workloads import RequestTable
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One draw of a scenario, which every policy serves.
+
+    Attributes:
+        scenario: Where it comes from.
+        seed: What it was drawn with; also seeds randomised policies.
+        table: The requests with their predicted lengths.
+        engines: The fleet.
+    """
+
+    scenario: Scenario
+    seed: int
+    table: RequestTable
+    engines: Sequence[EngineConfig]
+
+    def run(self, policy: RoutingPolicy, queue_order: Any = None) -> Result:
+        """Serve the requests.
+
+        Args:
+            policy: The routing rule.
+            queue_order: Order of the router queue; without it, the scenario's, else the rule's.
+        """
+        options, slo = self.scenario.router, self.scenario.slo
+        # What a scenario leaves open, the policy settles.
+        given = {k: getattr(options, k) for k in options.model_fields_set}
+        return simulate(
+            self.table,
+            self.engines,
+            policy,
+            queue_order=queue_order or given.get("queue_order"),
+            decision_interval_s=given.get("decision_interval_s"),
+            window=given.get("window"),
+            slo_s=tuple(math.inf if v is None else v for v in (slo.ttft_s, slo.tbt_s, slo.e2e_s)),
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario of a comparison.
+
+    Attributes:
+        scenario: Fleet, workload and all else.
+        bootstrap: Whether a recorded trace is resampled for every seed (see `resample`).
+    """
+
+    scenario: Scenario
+    bootstrap: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name in tables and files."""
+        return self.scenario.name
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the same requests arrive whatever the seed."""
+        workload = self.scenario.workload
+        return workload.kind == "trace" and workload.format != "servegen" and not self.bootstrap
+
+    def episode(self, seed: int) -> Episode:
+        """Draw the requests, the same for the same seed.
+
+        Raises:
+            ScenarioError: The scenario cannot be built.
+            TraceError: The trace cannot be read.
+        """
+        table, engines = self.scenario.build(seed)
+        if self.bootstrap:
+            table = resample(table, seed)
+            stream = np.random.SeedSequence([seed, 1]).generate_state(1)
+            table = table.with_predictions(self.scenario.prediction.sigma, seed=int(stream[0]))
+        return Episode(self.scenario, seed, table, engines)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything about it that can change a result, as plain data."""
+        data: dict[str, Any] = self.scenario.model_dump(mode="json")
+        for about in ("description", "source"):
+            data.pop(about, None)
+        workload = self.scenario.workload
+        if workload.kind == "trace":
+            # Where the file lies says nothing of what it holds.
+            data["workload"].pop("path")
+            data["workload"]["content"] = _content(Path(workload.path))
+            data["bootstrap"] = self.bootstrap
+        return data
+
+
+def preset_case(
+    name: str, requests: int | None = None, changes: dict[str, Any] | None = None
+) -> Case:
+    """A preset scenario, or a scenario's file.
+
+    Args:
+        name: Preset or file.
+        requests: Another number of requests, or the largest number to take of a trace.
+        changes: Other values to merge over the scenario's.
+
+    Raises:
+        ScenarioError: There is no such scenario, or its content is refused.
+    """
+    scenario = load_scenario(name, changes)
+    if requests is not None:
+        key = "limit" if scenario.workload.kind == "trace" else "requests"
+        scenario = load_scenario(name, (changes or {}) | {"workload": {key: requests}})
+    return Case(scenario)
+
+
+def trace_case(
+    trace: Path,
+    fleet: str,
+    *,
+    rate_scale: float = 1.0,
+    limit: int | None = None,
+    sigma: float = 0.5,
+    bootstrap: bool = False,
+) -> Case:
+    """A recorded trace on a fleet.
+
+    Args:
+        trace: The file, of any format that `envs.workloads.read_trace` recognises.
+        fleet: Preset or file of the fleet.
+        rate_scale: Factor on the rate.
+        limit: Take at most so many requests.
+        sigma: Error of the predicted lengths, see `Prediction`.
+        bootstrap: Resample the trace for every seed.
+
+    Raises:
+        ScenarioError: The fleet does not exist or is refused, or an option is out of range.
+    """
+    workload = {"kind": "trace", "path": str(trace), "rate_scale": rate_scale}
+    if limit is not None:
+        workload["limit"] = limit
+    data = {
+        "name": trace.name.partition(".")[0] or "trace",
+        "fleet": fleet,
+        "workload": workload,
+        "prediction": {"sigma": sigma},
+    }
+    return Case(parse_scenario(data, str(trace)), bootstrap)
+
+
+def resample(table: RequestTable, seed: int) -> RequestTable:
+    """A moving-block bootstrap of a trace: blocks of consecutive requests, with their gaps.
+
+    The blocks of about sqrt(n) requests start anywhere, wrap around, and keep what is typical
+    within them (bursts, similar requests); requests become independent calls. The method is that
+    of Künsch (Annals of Statistics 17:1217, 1989), the wrapping that of Politis and Romano (1992).
+    """
+    n = len(table)
+    length = max(1, round(math.sqrt(n)))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+    starts = rng.integers(0, n, -(-n // length))
+    rows = ((starts[:, None] + np.arange(length)) % n).ravel()[:n]
+    gaps = np.diff(table.arrival_s, prepend=0.0)
+    # The first request waits for nothing before it; it gets the mean gap when it is drawn again.
+    gaps[0] = (table.arrival_s[-1] - table.arrival_s[0]) / max(n - 1, 1)
+    arrival_s = np.cumsum(gaps[rows])
+    frame = table.to_frame(all_columns=False).iloc[rows].reset_index(drop=True)
+    frame["arrival_s"] = arrival_s - arrival_s[0]
+    if "deadline_s" in frame:
+        allowed = np.asarray(table.deadline_s - table.arrival_s)[rows]
+        frame["deadline_s"] = frame["arrival_s"] + allowed
+    calls = ["request_id", "interaction", "call_index", "calls_in_interaction"]
+    return table.from_frame(frame.drop(columns=calls, errors="ignore"), source=table.source)
+
+
+def _content(path: Path) -> str:
+    from envs.workloads import TraceError
+
+    try:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()[:16]
+    except OSError as error:
+        raise TraceError(
+            f"cannot be read ({error.strerror})", mend="Give an existing file", path=path
+        ) from None

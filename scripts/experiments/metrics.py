@@ -1,0 +1,130 @@
+"""The metrics of a comparison: their keys in results, headings, units, and which way is better."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MINUS = "\u2212"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of `Result.summary`.
+
+    Attributes:
+        key: Its key there.
+        title: What it is, with unit.
+        heading: Short form for narrow columns.
+        scale: Factor from the unit of the key to that of the title.
+        better: -1 where less is better, 1 where more is, 0 where it depends.
+    """
+
+    key: str
+    title: str
+    heading: str
+    scale: float = 1.0
+    better: int = -1
+
+    def text(self, value: float) -> str:
+        """The value in the unit of the title, to about three digits."""
+        return number(value * self.scale)
+
+
+def _latency(name: str, title: str, unit: str, scale: float, heading: str = "") -> list[Metric]:
+    marks = {"mean": "mean", "p50": "median", "p95": "p95", "p99": "p99"}
+    short = {"mean": "", "p50": " p50", "p95": " p95", "p99": " p99"}
+    return [
+        Metric(
+            f"{name}_{key}_s",
+            f"{title}, {word} ({unit})",
+            f"{heading or name}{short[key]} {unit}",
+            scale,
+        )
+        for key, word in marks.items()
+    ]
+
+
+METRICS: dict[str, Metric] = {
+    metric.key: metric
+    for metric in [
+        *_latency("e2e", "End-to-end latency", "s", 1.0),
+        *_latency("ttft", "Time to first token", "s", 1.0),
+        *_latency("tbt", "Time between tokens", "ms", 1e3),
+        *_latency("queueing", "Wait for admission", "s", 1.0, "wait"),
+        Metric("router_wait_mean_s", "Wait at the router, mean (s)", "held s"),
+        Metric("makespan_s", "First arrival to last finish (s)", "span s"),
+        Metric("output_tokens_per_s", "Output tokens per second", "tok/s", better=1),
+        Metric("preemptions", "Preemptions", "preempt"),
+        Metric("recomputed_tokens", "Tokens computed again", "recomputed"),
+        Metric("served", "Requests served", "served", better=1),
+        Metric("rejected", "Requests rejected", "rej."),
+        Metric("unfinished", "Requests unfinished", "unfinished"),
+        Metric("slo_attainment", "Requests inside every objective (share)", "in SLO", better=1),
+        Metric("goodput_tokens_per_s", "Output tokens inside objectives per s", "good/s", better=1),
+        Metric("gpu_hours", "GPU hours of the fleet", "GPU h"),
+        Metric("dollars", "Cost of the fleet (dollars)", "dollars"),
+    ]
+}
+"""All metrics that tables estimate, by key."""
+
+COMPACT = (
+    "e2e_p50_s",
+    "e2e_p95_s",
+    "e2e_p99_s",
+    "ttft_mean_s",
+    "tbt_mean_s",
+    "queueing_mean_s",
+    "makespan_s",
+    "preemptions",
+    "output_tokens_per_s",
+    "rejected",
+)
+"""What a terminal shows beside mean end-to-end latency in 120 columns."""
+
+MAIN = (*COMPACT[:4], "ttft_p99_s", *COMPACT[4:])
+"""What the report shows beside mean end-to-end latency."""
+
+
+def chosen(keys: Sequence[str]) -> list[Metric]:
+    """The metrics of these keys.
+
+    Raises:
+        ValueError: A key is unknown; the message tells what is close.
+    """
+    for key in keys:
+        if key not in METRICS:
+            close = difflib.get_close_matches(key, METRICS, n=3, cutoff=0.4) or sorted(METRICS)
+            raise ValueError(f"--metrics: no metric {key!r}; there are: {', '.join(close)}")
+    return [METRICS[key] for key in keys]
+
+
+def number(value: float) -> str:
+    """A number to three digits or, from 100 on, to the unit; a dash for NaN."""
+    if not math.isfinite(value):
+        return "-"
+    size = abs(value)
+    if size >= 99.95 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.0995 else f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """A change as signed per cent, from tenfold on as a factor; a dash for NaN."""
+    if not math.isfinite(value):
+        return "-"
+    if value >= 9:
+        return f"\u00d7{value + 1:.0f}"
+    text = f"{100 * value:+.1f}" if abs(value) < 0.0995 else f"{100 * value:+.0f}"
+    return f"{'0' if float(text) == 0 else text.replace('-', MINUS)}%"
+
+
+def percent_range(low: float, high: float) -> str:
+    """Two changes as `[-22, -8]` per cent, with one decimal only where both are small."""
+    if high >= 9:
+        return f"[\u00d7{low + 1:.0f}, \u00d7{high + 1:.0f}]"
+    digits = 1 if max(abs(low), abs(high)) < 0.0995 else 0
+    ends = (f"{100 * end:+.{digits}f}".replace("-", MINUS) for end in (low, high))
+    return f"[{', '.join(ends)}]"

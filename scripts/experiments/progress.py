@@ -1,0 +1,74 @@
+"""Telling how far a long command is: a bar on a terminal, plain lines elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_EVERY_S = 5.0
+
+
+def say(text: str) -> None:
+    """Print a line for people; results alone go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` things are done; yields the function that counts more of them."""
+    if sys.stderr.isatty():
+        with _bar(title, total, done) as advance:
+            yield advance
+        return
+    start = last = time.monotonic()
+    count = done
+
+    def advance(more: int) -> None:
+        nonlocal count, last
+        count += more
+        now = time.monotonic()
+        if now - last >= _EVERY_S or count == total:
+            last = now
+            left = (now - start) / max(count - done, 1) * (total - count)
+            say(f"{title}: {count} of {total}, {left:.0f} s left")
+
+    yield advance
+
+
+@contextmanager
+def _bar(title: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(title, total=total, completed=done)
+        yield lambda more: shown.advance(task, more)
+
+
+@contextmanager
+def told_if_slow(text: str, after_s: float = 2.0) -> Iterator[None]:
+    """Say what is going on if it takes longer than usual."""
+    timer = threading.Timer(after_s, say, [text])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

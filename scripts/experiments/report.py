@@ -1,0 +1,208 @@
+"""The report of a comparison: one HTML file that opens offline and can be sent to anybody."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.experiments.cases import Case
+from scripts.experiments.comparison import SORT_BY, Comparison
+from scripts.experiments.metrics import MAIN, METRICS, percent
+from scripts.experiments.page import Cell, facts, figure, page, table
+from scripts.experiments.statistics import FEWEST_SEEDS
+from scripts.experiments.store import Record, Store
+from scripts.experiments.tables import change, interval
+
+TITLE = "ServeGym routing benchmark"
+
+
+def write_report(
+    store: Store,
+    cases: Sequence[Case],
+    comparisons: Sequence[Comparison],
+    records: Sequence[Record],
+    note: str = "",
+) -> Path:
+    """Write `report.html` beside the results.
+
+    Args:
+        store: The folder, whose `config.yaml` says what was run.
+        cases: The scenarios.
+        comparisons: Their estimates.
+        records: Their finished tasks.
+        note: What the reader must know of the intervals.
+    """
+    config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
+    parts = [_headline(config, comparisons, note), _navigation(comparisons)]
+    if len(comparisons) > 1:
+        parts.append(_overview(comparisons))
+    parts += _sweeps(cases, comparisons)
+    for index, comparison in enumerate(comparisons):
+        case = next(case for case in cases if case.name == comparison.scenario)
+        mine = [record for record in records if record.scenario == comparison.scenario]
+        parts.append(_scenario(index, case, comparison, mine))
+    parts.append(_configuration(config))
+    return store.write_text("report.html", page(TITLE, "\n".join(parts)))
+
+
+def _headline(config: Mapping[str, Any], comparisons: Sequence[Comparison], note: str) -> str:
+    machine, versions = config["machine"], config["versions"]
+    seeds, reference = comparisons[0].seeds, comparisons[0].reference
+    routers = len(comparisons[0].rows)
+    intervals = (
+        f"95% bootstrap over the {seeds} seeds, differences paired: every policy served the same "
+        "requests with the same predicted lengths"
+        if seeds >= FEWEST_SEEDS
+        else f"none: {seeds} seeds are too few (at least {FEWEST_SEEDS})"
+    )
+    scenarios = "1 scenario" if len(comparisons) == 1 else f"{len(comparisons)} scenarios"
+    pairs = [
+        ("compared", f"{routers} policies, {scenarios}, {seeds} episodes (seeds) each"),
+        ("reference", reference),
+        ("intervals", intervals),
+        ("date", config["date"]),
+        ("command", config["command"]),
+        (
+            "machine",
+            f"{machine['processor']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB, "
+            f"{machine['system']}, load {machine['load_average_1min']} at the start",
+        ),
+        (
+            "versions",
+            ", ".join(f"{k} {v}" for k, v in versions.items()) + f", Python {machine['python']}",
+        ),
+        ("configuration", config["hash"]),
+    ]
+    warning = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f"<h1>{TITLE}</h1>{facts(pairs)}{warning}"
+
+
+def _navigation(comparisons: Sequence[Comparison]) -> str:
+    links = [f'<a href="#scenario-{i}">{escape(c.scenario)}</a>' for i, c in enumerate(comparisons)]
+    return f"<nav>{' '.join(links)}</nav>" if len(links) > 1 else ""
+
+
+def _overview(comparisons: Sequence[Comparison]) -> str:
+    """Mean latency of every policy on every scenario, over that of the reference."""
+    reference = comparisons[0].reference
+    metric = METRICS[SORT_BY]
+    routers = [row.router for row in comparisons[0].rows]
+
+    def average(router: str) -> float:
+        ratios = [c.row(router).ratio[SORT_BY].mean for c in comparisons]
+        logs = [math.log1p(r) for r in ratios if math.isfinite(r) and r > -1]
+        return sum(logs) / len(logs) if logs else math.inf
+
+    rows = []
+    for router in sorted(routers, key=lambda r: (average(r), r)):
+        cells = [Cell(router)]
+        for c in comparisons:
+            row = c.row(router)
+            ratio = row.ratio[SORT_BY].mean
+            kind = "best" if c.is_best(row, metric) else ""
+            tint = ratio if math.isfinite(ratio) else 0.0
+            cells.append(Cell(percent(ratio), kind, tint))
+        mean = math.expm1(average(router))
+        cells.append(Cell(percent(mean), "", 0.0))
+        rows.append((cells, "reference" if router == reference else ""))
+    headings = ["policy", *(c.scenario for c in comparisons), "geometric mean"]
+    return (
+        "<h2>At a glance</h2>"
+        f"<p>Mean end-to-end latency against {escape(reference)}: less (\u2212, blue) is better, "
+        "the best of a column is bold and underlined.</p>" + table(headings, rows)
+    )
+
+
+def _sweeps(cases: Sequence[Case], comparisons: Sequence[Comparison]) -> list[str]:
+    """Latency over load, where scenarios differ in nothing but the rate."""
+    from scripts.experiments.plots import load_curve
+
+    groups: dict[str, dict[float, Comparison]] = {}
+    names: dict[str, list[str]] = {}
+    by_name = {c.scenario: c for c in comparisons}
+    for case in cases:
+        data = case.identity()
+        key_of_rate = "rate_scale" if case.scenario.workload.kind == "trace" else "rate"
+        rate = float(data["workload"].pop(key_of_rate))
+        data.pop("name")
+        key = json.dumps(data, sort_keys=True)
+        groups.setdefault(key, {})[rate] = by_name[case.name]
+        names.setdefault(key, []).append(case.name)
+    parts = []
+    for index, (key, sweep) in enumerate(groups.items()):
+        if len(sweep) > 1:
+            parts.append(f"<h3>{escape(', '.join(names[key]))}</h3>")
+            parts.append(figure(load_curve(sweep), f"load-{index}"))
+    return ["<h2>Latency over load</h2>", *parts] if parts else []
+
+
+def _scenario(index: int, case: Case, comparison: Comparison, records: Sequence[Record]) -> str:
+    from scripts.experiments.plots import bars, trade_off
+
+    return "\n".join(
+        [
+            f'<h2 id="scenario-{index}">{escape(comparison.scenario)}</h2>',
+            f'<p class="quiet">{escape(_about(case))}</p>',
+            _table(comparison),
+            figure(bars(comparison), f"bars-{index}"),
+            figure(trade_off(comparison, records), f"trade-off-{index}"),
+        ]
+    )
+
+
+def _table(comparison: Comparison) -> str:
+    metrics = [METRICS[key] for key in MAIN]
+    main = METRICS[SORT_BY]
+    rows = []
+    for rank, row in enumerate(comparison.rows, 1):
+        is_reference = row.router == comparison.reference
+        best = "best" if comparison.is_best(row, main) else ""
+        cells = [Cell(f"{rank}. {row.router}")]
+        cells += _two(interval(row.mean[main.key], main), best)
+        cells += _two(change(row.ratio[main.key], is_reference))
+        cells += [
+            Cell(m.text(row.mean[m.key].mean), "best" if comparison.is_best(row, m) else "")
+            for m in metrics
+        ]
+        rows.append((cells, "reference" if is_reference else ""))
+    headings = ["policy", "e2e s", "[95%]", "vs reference", "[95%]", *(m.heading for m in metrics)]
+    return table(headings, rows)
+
+
+def _two(text: str, kind: str = "") -> list[Cell]:
+    mean, space, rest = text.partition(" ")
+    return [Cell(mean, kind), Cell(rest if space else "", "range left")]
+
+
+def _about(case: Case) -> str:
+    scenario, workload = case.scenario, case.scenario.workload
+    groups = "; ".join(
+        f"{group.count} instances of {group.preset or f'{group.model} on {group.gpu}'}, "
+        f"{group.kv_capacity_tokens or 'memory-sized'} KV tokens, {group.batching}"
+        for group in scenario.fleet.groups.values()
+    )
+    if workload.kind == "trace":
+        load = f"trace {Path(workload.path).name} at {workload.rate_scale:g} times its rate"
+        load += ", resampled in blocks" if case.bootstrap else ""
+    else:
+        load = (
+            f"{workload.requests} requests of {workload.kind}, {workload.arrivals} arrivals at "
+            f"{workload.rate:g}/s"
+        )
+    text = f"{groups}. {load}. Predicted lengths: lognormal error of {scenario.prediction.sigma:g}."
+    return f"{scenario.description} {text}".strip()
+
+
+def _configuration(config: Mapping[str, Any]) -> str:
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
+    return (
+        "<h2>Configuration</h2><p>All metrics of every run: summary.csv and table.csv beside this "
+        f"file.</p><details><summary>Everything that was set</summary><pre>{escape(text)}</pre>"
+        "</details>"
+    )

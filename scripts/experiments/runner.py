@@ -1,0 +1,159 @@
+"""Running a comparison: every policy on every scenario and seed, in parallel, resumable."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from typing import Any
+
+from scripts.experiments.cases import Case, Episode
+from scripts.experiments.contenders import Agent, Baseline, Contender
+from scripts.experiments.progress import progress, told_if_slow
+from scripts.experiments.store import Record, Store, record
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_stop: Event | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks of one episode for one process."""
+
+    case: Case
+    seed: int
+    contenders: tuple[Contender, ...]
+
+
+def run_comparison(
+    store: Store,
+    cases: Sequence[Case],
+    seeds: Sequence[int],
+    contenders: Sequence[Contender],
+    workers: int = 1,
+) -> list[Record]:
+    """Run what is not in the store yet.
+
+    All policies of a (scenario, seed) serve the same table, arrivals, lengths and predictions
+    alike, so that differences between them are paired.
+
+    Args:
+        store: Where finished tasks are kept, and looked for.
+        cases: The scenarios.
+        seeds: The seeds of the episodes.
+        contenders: The policies.
+        workers: Processes; 1 runs everything in this one.
+
+    Returns:
+        One record a task, in the order of cases, seeds, contenders.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it; what is finished is in the store.
+    """
+    found: dict[tuple[str, int, str], Record] = {}
+    missing: list[Job] = []
+    for case in cases:
+        for seed in seeds:
+            for contender in contenders:
+                old = store.read(case.name, seed, contender.label)
+                if old is not None:
+                    found[case.name, seed, contender.label] = old
+            todo = [c for c in contenders if (case.name, seed, c.label) not in found]
+            if todo:
+                missing.append(Job(case, seed, tuple(todo)))
+    count = sum(len(job.contenders) for job in missing)
+    if missing:
+        _compile(missing)
+        jobs = _jobs(missing, max(1, count // (4 * workers)))
+        with progress("simulated", len(found) + count, len(found)) as advance:
+            for finished in _results(jobs, store, min(workers, len(jobs))):
+                found |= {(r.scenario, r.seed, r.router): r for r in finished}
+                advance(len(finished))
+    return [found[c.name, s, p.label] for c in cases for s in seeds for p in contenders]
+
+
+def run_job(job: Job, store: Store, stopped: Callable[[], bool] = lambda: False) -> list[Record]:
+    """Run and store the tasks of a job; between two of them it may be stopped."""
+    episode = job.case.episode(job.seed)
+    store.write_workload(job.case.name, job.seed, episode.table)
+    done = []
+    for contender in job.contenders:
+        if stopped():
+            break
+        done.append(_run_task(job.case, contender, episode, store))
+    return done
+
+
+def _run_task(case: Case, contender: Contender, episode: Episode, store: Store) -> Record:
+    start = time.perf_counter()
+    try:
+        result = contender.run(episode)
+    except ValueError as error:
+        text = f"{contender.label} on {case.name}, seed {episode.seed}: {error}"
+        raise ValueError(text) from error
+    wall_s = time.perf_counter() - start
+    kept = record(case.name, episode.seed, contender.label, result, wall_s)
+    store.write(kept, result)
+    return kept
+
+
+def _compile(jobs: Sequence[Job]) -> None:
+    """Compile everything here, once, so that the workers find it in Numba's cache on disk."""
+    job = jobs[0]
+    baselines = {c for job in jobs for c in job.contenders if isinstance(c, Baseline)}
+    if not baselines:
+        return
+    with told_if_slow("compiling (first run only)..."):
+        episode = job.case.episode(job.seed)
+        few = Episode(episode.scenario, job.seed, episode.table[:20], episode.engines)
+        for baseline in sorted(baselines, key=lambda b: b.label):
+            baseline.run(few)
+
+
+def _jobs(missing: Sequence[Job], most: int) -> list[Job]:
+    """Jobs of at most `most` tasks; agents, which are slow, have theirs alone and first."""
+    slow, fast = [], []
+    for job in missing:
+        agents = [c for c in job.contenders if isinstance(c, Agent)]
+        others = [c for c in job.contenders if not isinstance(c, Agent)]
+        slow += [Job(job.case, job.seed, (agent,)) for agent in agents]
+        starts = range(0, len(others), most)
+        fast += [Job(job.case, job.seed, tuple(others[at : at + most])) for at in starts]
+    return slow + fast
+
+
+def _results(jobs: Sequence[Job], store: Store, workers: int) -> Iterator[list[Record]]:
+    if workers == 1:
+        for job in jobs:
+            yield run_job(job, store)
+        return
+    for name in _ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
+        futures = [pool.submit(_work, job, store) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            # Running jobs end with their present task; what they finished is in the store.
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker(stop: Any) -> None:
+    global _stop
+    _stop = stop
+    # Ctrl-C reaches all processes of the terminal; only the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(job: Job, store: Store) -> list[Record]:
+    return run_job(job, store, lambda: _stop is not None and _stop.is_set())

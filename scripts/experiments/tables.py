@@ -1,0 +1,101 @@
+"""The comparison as text for a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scripts.experiments.comparison import SORT_BY, Comparison
+from scripts.experiments.metrics import METRICS, Metric, number, percent, percent_range
+from scripts.experiments.statistics import FEWEST_SEEDS, Estimate
+
+_PLAIN_WIDTH = 120
+_ROUTER_WIDTH = 18
+
+
+def print_tables(comparisons: Sequence[Comparison], metrics: Sequence[Metric]) -> None:
+    """Print one table a scenario on stdout: 120 columns wide where it is no terminal."""
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False)
+    for comparison in comparisons:
+        shown = list(metrics)
+        while shown and _width(console, table(comparison, shown, not terminal)) > console.width:
+            shown.pop()
+        console.print(table(comparison, shown, marks=not terminal))
+        if left := len(metrics) - len(shown):
+            console.print(f"{left} more columns do not fit here: see table.csv")
+        console.print()
+
+
+def _width(console: Console, shown: Table) -> int:
+    # Not Table.__rich_measure__, which takes for granted that columns may shrink.
+    return sum(
+        max(console.measure(cell).maximum for cell in [column.header, *column.cells]) + 1
+        for column in shown.columns[1:]
+    ) + (_ROUTER_WIDTH + 1)
+
+
+def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False) -> Table:
+    """Mean end-to-end latency with its interval, its ratio to the reference, other means.
+
+    Args:
+        comparison: The numbers.
+        metrics: What to show beside mean end-to-end latency.
+        marks: Whether a star marks the best, where bold letters can't.
+    """
+    star = "*" if marks else "bold"
+    title = (
+        f"{comparison.scenario}: means over {comparison.seeds} seeds, best: {star}; "
+        f"95% intervals, paired against {comparison.reference}"
+    )
+    out = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    out.add_column("policy", overflow="fold", min_width=_ROUTER_WIDTH)
+    main = METRICS[SORT_BY]
+    headings = ["e2e s [95%]", "vs reference", *(m.heading.replace(" ", "\n") for m in metrics)]
+    for heading in headings:
+        out.add_column(heading, justify="right", no_wrap=True)
+    for row in comparison.rows:
+        cells = [(interval(row.mean[main.key], main), comparison.is_best(row, main))]
+        cells += [(change(row.ratio[main.key], row.router == comparison.reference), False)]
+        cells += [
+            (m.text(row.mean[m.key].mean), bool(m.better) and comparison.is_best(row, m))
+            for m in metrics
+        ]
+        out.add_row(Text(row.router), *(_cell(text, best, marks) for text, best in cells))
+    return out
+
+
+def interval(estimate: Estimate, metric: Metric) -> str:
+    """`mean [low, high]`, or `mean n<5` where there are too few seeds."""
+    mean = metric.text(estimate.mean)
+    if estimate.seeds < FEWEST_SEEDS:
+        return f"{mean} n<{FEWEST_SEEDS}"
+    if not estimate.has_interval:
+        return mean
+    low, high = (number(end * metric.scale) for end in (estimate.low, estimate.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def change(estimate: Estimate, is_reference: bool = False) -> str:
+    """A ratio as `-41% [-45, -36]`."""
+    if is_reference:
+        return "reference"
+    if not estimate.has_interval:
+        return percent(estimate.mean)
+    return f"{percent(estimate.mean)} {percent_range(estimate.low, estimate.high)}"
+
+
+def _cell(text: str, best: bool, marks: bool) -> Text:
+    return Text(f"{text}*" if best and marks else text, style="bold" if best else "")

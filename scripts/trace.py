@@ -1,0 +1,84 @@
+"""Describe a trace, or convert it to a request table.
+
+All public formats that `envs.workloads.read_trace` knows are recognised by their content. With
+`-o requests.parquet` (or .csv, .csv.gz) the requests are written as a table that every command
+reads, with the same columns whatever the format was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from envs.workloads import RequestTable, describe, read_trace
+from scripts.common import CommonArgs, show, table
+
+EXAMPLE = """servegym trace AzureLLMInferenceTrace_conv.csv
+  servegym trace log.csv --columns arrival_s=time prompt_tokens=in output_tokens=out
+  servegym trace BurstGPT_1.csv --on-zero drop -o requests.parquet"""
+
+_COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
+_COUNTS = ("tenants", "models", "regions", "interactions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args(CommonArgs):
+    """Options of `servegym trace`."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """The trace, plain or gzipped."""
+    format: str = "auto"
+    """Format, where the content does not tell it."""
+    columns: tuple[str, ...] = ()
+    """Columns of another format, as OURS=THEIRS."""
+    time_unit: Literal["s", "ms", "us", "ns", "timestamp"] | None = None
+    """Unit of the times of another format; without it, seconds."""
+    sort: bool = False
+    """Sort by arrival; otherwise unsorted rows are an error."""
+    on_zero: Literal["error", "drop", "one"] | None = None
+    """What to do with requests of 0 tokens: refuse, drop, or count one token."""
+
+
+def main(args: Args) -> int:
+    """Run the command."""
+    requests = _read(args)
+    if args.output is not None:
+        requests.write(args.output)
+    data = describe(requests)
+    written = f"\nwritten: {args.output}" if args.output is not None else ""
+    show(args, data | {"written": args.output}, _text(data) + written)
+    return 0
+
+
+def _read(args: Args) -> RequestTable:
+    columns = dict(_pair(text) for text in args.columns) or None
+    options: dict[str, object] = {"sort": True} if args.sort else {}
+    if args.time_unit is not None:
+        options["time_unit"] = args.time_unit
+    if args.on_zero is not None:
+        options["on_zero"] = args.on_zero
+    return read_trace(args.path, args.format, columns, **options)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    ours, sign, theirs = text.partition("=")
+    if not (ours and sign and theirs):
+        raise ValueError(f"--columns takes OURS=THEIRS, such as arrival_s=time, not {text!r}")
+    return ours, theirs
+
+
+def _text(data: Mapping[str, float | int | str]) -> str:
+    lines = [
+        f"{data['source']}",
+        f"{data['requests']:,} requests in {data['duration_s']:,.1f} s: {data['rate']:.2f} a "
+        f"second, coefficient of variation of the gaps {data['gap_cv']:.2f}",
+        ", ".join(f"{data[name]:,} {name}" for name in _COUNTS),
+    ]
+    rows = [["tokens", *_COLUMNS]]
+    for name in ("prompt", "output"):
+        rows.append([name, *(f"{data[f'{name}_tokens_{column}']:,.0f}" for column in _COLUMNS)])
+    return "\n".join([*lines, "", table(rows)])
