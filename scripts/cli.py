@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "simulate": ("scripts.simulate", "serve a trace or a scenario once with one router"),
     "benchmark routing": ("scripts.benchmark_routing", "compare routing policies"),
+    "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
     "scenarios": ("scripts.scenarios", "list the preset scenarios, or show one"),
     "trace": ("scripts.trace", "describe a trace, or convert it to a request table"),
 }

@@ -135,7 +135,8 @@ def dedicated(
     Heavy: predicted output > `heavy_tokens` (147). The lower half are the first N // 2
     instances; a single instance is both halves. Inside a half: fewest requests in service +
     waiting, ties to the lowest index. If no instance of the half can hold the prompt, all are
-    looked at. Source: arXiv:2408.13510 section 3, Table 2, for two instances.
+    looked at. Source: arXiv:2408.13510 Table 2, for two instances; halves are this project's
+    extension.
     """
     size, request = len(instances), candidates[0]
     first, last = 0, size

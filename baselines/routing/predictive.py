@@ -44,7 +44,7 @@ def marginal_cost(
     1.5 ms over 0.32 ms, and scale with the instance's prefill speed on mixed fleets. Ties:
     lowest index.
 
-    Source: this project, after "Calibrate-then-Route" and Preble's cost of placement.
+    Source: this project; the literature's "Calibrate-then-Route" also routes by marginal cost.
     """
     step_tokens, sequence_tokens, overflow_weight = parameters[0], parameters[1], parameters[2]
     request = candidates[0]

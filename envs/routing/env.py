@@ -31,11 +31,9 @@ Observation = dict[str, npt.NDArray[np.float32]]
 RENDER_FPS = 4
 
 
-def _box(features: Sequence[Feature], rows: int | None = None) -> spaces.Box:
-    low = np.array([f.low for f in features], np.float32)
-    high = np.array([f.high for f in features], np.float32)
-    if rows is not None:
-        low, high = np.tile(low, (rows, 1)), np.tile(high, (rows, 1))
+def _box(features: Sequence[Feature], rows: int = 1) -> spaces.Box:
+    low = np.tile(np.array([f.low for f in features], np.float32), rows)
+    high = np.tile(np.array([f.high for f in features], np.float32), rows)
     return spaces.Box(low, high, dtype=np.float32)
 
 
@@ -58,15 +56,16 @@ class RoutingEnv(gymnasium.Env[Observation, int]):
     `info["action_obeyed"]` to False.
 
     ## Observation space
-    `Dict` of float32 in fixed physical units (names, units and bounds: `envs.routing.layout`):
+    `Dict` of float32 vectors in fixed physical units (names, units and bounds:
+    `envs.routing.layout`). Rows follow one another: `instances.reshape(max_instances, 16)`.
 
-    | key | shape | content |
+    | key | length | content |
     |---|---|---|
-    | `requests` | (window, 6) | head of the queue: prompt, predicted output, tier, age |
-    | `instances` | (max_instances, 16) | queue, batch, KV, predicted work, speed of each |
-    | `valid` | (max_instances,) | 1 for instances that exist |
-    | `fleet` | (6,) | router queue, requests in the system, time of day |
-    | `future` | (8,) | only with `future=True`: arrivals of the next 5/15/30/60 s |
+    | `requests` | window * 6 | head of the queue: prompt, predicted output, tier, age |
+    | `instances` | max_instances * 16 | queue, batch, KV, predicted work, speed of each |
+    | `valid` | max_instances | 1 for instances that exist |
+    | `fleet` | 6 | router queue, requests in the system, time of day |
+    | `future` | 8 | only with `future=True`: arrivals of the next 5/15/30/60 s |
 
     `future` is for a critic alone (an input-driven baseline, Mao et al. 2019: unbiased, and
     absent at evaluation); an actor that reads it cheats. No other key holds a true output length
@@ -87,7 +86,8 @@ class RoutingEnv(gymnasium.Env[Observation, int]):
 
     ## Arguments
         scenario: Name or path of a scenario, or a `Scenario`.
-        trace: Requests to replay instead of the scenario's workload (file or `RequestTable`).
+        trace: Requests to replay instead of the scenario's workload (file or `RequestTable`);
+            predicted output lengths are drawn where it has none.
         reward: A `Reward` or the name of its mode.
         max_instances: Rows of the padded observation; by default the size of the fleet.
         window: Requests at the head of the queue that an action may pick from; by default the
@@ -305,13 +305,14 @@ class RoutingEnv(gymnasium.Env[Observation, int]):
         if trace is None:
             table = scenario.build(seed)[0]
         else:
-            table = trace.with_predictions(scenario.prediction.sigma, seed)
+            known = "predicted_output_tokens" in trace.given
+            table = trace if known else trace.with_predictions(scenario.prediction.sigma, seed)
         start = float(options.get("start_s", 0.0))
         end = start + float(options.get("duration_s", float("inf")))
-        arrivals = table.arrival_s
-        table = table[np.searchsorted(arrivals, start) : np.searchsorted(arrivals, end)]
-        if len(table) == 0:
+        first, last = np.searchsorted(table.arrival_s, [start, end])
+        if first == last:
             raise ValueError(f"no request arrives between {start} s and {end} s")
+        table = table[first:last]
         return table.replace(arrival_s=table.arrival_s - start) if start else table
 
     def _point_at(self, simulation: Simulation, sigma: float, start_s: float) -> None:

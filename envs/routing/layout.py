@@ -80,8 +80,8 @@ ENV_DTYPE = np.dtype(
     [
         ("head_at", "i8"),  # the simulation
         ("rows", "i8"),  # padded instances
-        ("requests_at", "i8"),  # float32 (window, len(REQUEST_FEATURES))
-        ("instances_at", "i8"),  # float32 (rows, len(INSTANCE_FEATURES))
+        ("requests_at", "i8"),  # float32 (window * len(REQUEST_FEATURES),)
+        ("instances_at", "i8"),  # float32 (rows * len(INSTANCE_FEATURES),)
         ("valid_at", "i8"),  # float32 (rows,)
         ("fleet_at", "i8"),  # float32 (len(FLEET_FEATURES),)
         ("future_at", "i8"),  # float32 (2 * len(HORIZONS_S),); 0 = not observed
@@ -102,7 +102,8 @@ ENV_DTYPE = np.dtype(
         ("preemptions", "i8"),
         ("slo_misses", "i8"),
         ("misrouted", "i8"),
-        ("value", "f8"),  # potential at the last decision, request-seconds
+        ("area_s", "f8"),  # integral of requests in the system up to the last decision
+        ("value", "f8"),  # minus the potential at the last decision, request-seconds
         *[(term, "f8") for term in TERMS],
     ],
     align=True,

@@ -80,8 +80,8 @@ def _observe_requests(e: Any, s: Any) -> None:
 
 
 @compiled
-def _observe_instance(e: Any, s: Any, i: int, head: int) -> float:
-    """Fill one row; returns the predicted remaining request-seconds at the instance."""
+def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
+    """Fill one row; returns the predicted request-seconds to come there, and its step time."""
     width = len(_INSTANCE_SCALE)
     at = i * width
     out, inst = _floats_at(e.instances_at, e.rows * width), instance(s, i)
@@ -133,7 +133,7 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> float:
     out[at + 15] = 1.0 if inst.decoding + inst.prefilling + inst.waiting == 0 else 0.0
     for f in range(width):
         out[at + f] = min(out[at + f] / _INSTANCE_SCALE[f], _INSTANCE_HIGH[f])
-    return step * work
+    return step * work, step
 
 
 @compiled
@@ -195,12 +195,11 @@ def observe(e: Any, s: Any) -> float:
     """
     _observe_requests(e, s)
     head = candidates(s)[0] if s.queued > 0 else -1
-    width = len(_INSTANCE_SCALE)
     remaining, steps = 0.0, 0.0
-    rows = _floats_at(e.instances_at, e.rows * width)
     for i in range(s.size):
-        remaining += _observe_instance(e, s, i, head)
-        steps += rows[i * width + 11] * _INSTANCE_SCALE[11]
+        there, step = _observe_instance(e, s, i, head)
+        remaining += there
+        steps += step
     _observe_fleet(e, s)
     if e.future_at != 0:
         _observe_future(e, s)

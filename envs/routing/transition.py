@@ -47,8 +47,12 @@ def _area_s(s: Any) -> float:
 
 @compiled
 def start(e: Any) -> None:
-    """Run a fresh simulation to its first decision."""
+    """Run a fresh simulation to its first decision.
+
+    What requests wait before it (on a clock, to the first tick) counts in the first step.
+    """
     s = _head_at(e.head_at, 0)
+    e.area_s = 0.0
     e.ended = 0 if proceed(s) == ROUTE else 1
     e.value = observe(e, s)
 
@@ -57,7 +61,7 @@ def start(e: Any) -> None:
 def transition(e: Any, action: int) -> None:
     """Carry out an action; a masked one becomes a hold. Results are left in the record."""
     s = _head_at(e.head_at, 0)
-    before, area = s.now_ps, _area_s(s)
+    before = s.now_ps
     served, good, good_tokens = s.served, s.good, s.good_tokens
     preemptions, misrouted = s.preemptions, s.misrouted
     pressure = outstanding(s) if e.needs_outstanding == 1 else 0.0
@@ -74,7 +78,9 @@ def transition(e: Any, action: int) -> None:
 
     e.dt_s = (s.now_ps - before) / PS_PER_S
     e.cut = 1 if s.now_ps >= e.horizon_ps else 0
-    e.latency = area - _area_s(s)
+    area = _area_s(s)
+    e.latency = e.area_s - area
+    e.area_s = area
     e.outstanding = -pressure * e.dt_s / TICK_S
     e.completions = s.served - served
     e.slo_goodput = s.good_tokens - good_tokens

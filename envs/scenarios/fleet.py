@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
@@ -66,7 +67,7 @@ class EngineGroup(Strict):
         """The instances of the group, labelled `name-0`, `name-1`, ...
 
         Raises:
-            KeyError: The catalogue lacks the preset, model, GPU or price.
+            KeyError: The catalogue lacks the preset, model or GPU.
             ValueError: The model does not fit the GPUs.
         """
         # Here, not at the top: to list and check scenarios must not load compiled code.
@@ -121,8 +122,8 @@ class EngineGroup(Strict):
 
         try:
             return price(cost.gpu) * cost.tensor_parallel
-        except KeyError as error:
-            raise KeyError(f"{error.args[0]}; give price_per_hour") from error
+        except KeyError:
+            return math.nan  # costs are then unknown in every result, not zero
 
 
 class Fleet(Strict):

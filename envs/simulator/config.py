@@ -30,7 +30,7 @@ class EngineConfig:
         watermark: Fraction of the KV cache kept free at admission.
         name: Label in reports.
         gpus: GPUs that the instance occupies.
-        price_per_hour: Dollars per hour for the whole instance.
+        price_per_hour: Dollars per hour for the whole instance, NaN where unknown.
 
     Raises:
         ValueError: A limit is out of range; the message names it.

@@ -59,6 +59,11 @@ class Simulation:
             self.require_predictions("the shortest-predicted-first router queue")
         if any(engine.queue == "sjf" for engine in self.fleet):
             self.require_predictions("a shortest-predicted-first waiting queue")
+        longest = int(np.max(table.prompt_tokens, initial=0))
+        for engine in self.fleet:
+            check = getattr(engine.cost, "check_range", None)
+            if check is not None:
+                check(max_tokens=min(longest, engine.max_batched_tokens))
         self.state: State = build_state(
             table.arrival_ps,
             np.asarray(table.prompt_tokens),

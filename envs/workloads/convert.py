@@ -30,7 +30,8 @@ def to_column(name: str, values: Any, n: int, fault: Fault) -> Any:
     dimensions = 1 if isinstance(values, Labels) else np.ndim(values)
     size = len(values) if isinstance(values, Labels) else np.size(values)
     if dimensions > 1 or (dimensions == 1 and size != n):
-        raise fault(None, name, f"has {size} values for {n} requests", "Give one a request")
+        problem = f"has {size} values in {dimensions} dimension(s) for {n} requests"
+        raise fault(None, name, problem, "Give one value a request")
     if rule.kind == "label":
         return _to_labels(name, values, fault)
     numbers = _to_numbers(name, values, rule.kind, fault)

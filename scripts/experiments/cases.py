@@ -52,7 +52,7 @@ class Episode:
             queue_order=queue_order or given.get("queue_order"),
             decision_interval_s=given.get("decision_interval_s"),
             window=given.get("window"),
-            slo_s=tuple(math.inf if v is None else v for v in (slo.ttft_s, slo.tbt_s, slo.e2e_s)),
+            slo_s=(_limit(slo.ttft_s), _limit(slo.tbt_s), _limit(slo.e2e_s)),
             seed=self.seed,
         )
 
@@ -185,6 +185,10 @@ def resample(table: RequestTable, seed: int) -> RequestTable:
         frame["deadline_s"] = frame["arrival_s"] + allowed
     calls = ["request_id", "interaction", "call_index", "calls_in_interaction"]
     return table.from_frame(frame.drop(columns=calls, errors="ignore"), source=table.source)
+
+
+def _limit(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds
 
 
 def _content(path: Path) -> str:

@@ -112,19 +112,26 @@ def number(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A change as signed per cent, from tenfold on as a factor; a dash for NaN."""
+    """A change as signed per cent, from the double on as a factor; a dash for NaN."""
     if not math.isfinite(value):
         return "-"
-    if value >= 9:
-        return f"\u00d7{value + 1:.0f}"
+    if value >= 0.995:
+        return f"\u00d7{value + 1:.{_factor_digits(value)}f}"
     text = f"{100 * value:+.1f}" if abs(value) < 0.0995 else f"{100 * value:+.0f}"
     return f"{'0' if float(text) == 0 else text.replace('-', MINUS)}%"
 
 
+def _factor_digits(change: float) -> int:
+    return 1 if change < 8.95 else 0
+
+
 def percent_range(low: float, high: float) -> str:
-    """Two changes as `[-22, -8]` per cent, with one decimal only where both are small."""
-    if high >= 9:
-        return f"[\u00d7{low + 1:.0f}, \u00d7{high + 1:.0f}]"
+    """Two changes as `[-22, -8]` per cent, with one decimal only where both are small.
+
+    Where both are at least the double they are factors.
+    """
+    if low >= 0.995:
+        return f"[{low + 1:.{_factor_digits(low)}f}, {high + 1:.{_factor_digits(high)}f}]"
     digits = 1 if max(abs(low), abs(high)) < 0.0995 else 0
     ends = (f"{100 * end:+.{digits}f}".replace("-", MINUS) for end in (low, high))
     return f"[{', '.join(ends)}]"

@@ -131,10 +131,11 @@ def _dots(
 
 def _span(estimates: Sequence[Estimate]) -> tuple[float, float]:
     """Range of an axis that shows everything but what lies far above the middle."""
-    means = [e.mean for e in estimates if math.isfinite(e.mean)]
-    if not means:
+    means = np.array([e.mean for e in estimates if math.isfinite(e.mean)])
+    if not means.size:
         return 0.0, 1.0
-    middle, spread = float(np.median(means)), float(np.median(np.abs(means - np.median(means))))
+    middle = float(np.median(means))
+    spread = float(np.median(np.abs(means - middle)))
     fence = middle + max(10.0 * spread, 0.25 * abs(middle))
     near = [e for e in estimates if e.mean <= fence]
     low = min(e.low if e.has_interval else e.mean for e in near)
@@ -163,8 +164,8 @@ def trade_off(comparison: Comparison, records: Sequence[Record]) -> Figure:
             line = style[router]["line"]
             marker = style[router]["marker"] | {"maxdisplayed": 7, "size": 7}
             fig.add_scatter(
-                x=x, y=y, mode="lines+markers", line=line, marker=marker, name=escape(router), legendgroup=router,
-                showlegend=column == 2, row=1, col=column,
+                x=x, y=y, mode="lines+markers", line=line, marker=marker,
+                name=escape(router), legendgroup=router, showlegend=column == 2, row=1, col=column,
                 hovertemplate=f"{escape(router)}: %{{y:.0%}} within %{{x:.3g}} s<extra></extra>",
             )  # fmt: skip
     for update, title, key in (

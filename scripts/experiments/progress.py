@@ -20,8 +20,8 @@ def say(text: str) -> None:
 def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show how many of `total` things are done; yields the function that counts more of them."""
     if sys.stderr.isatty():
-        with _bar(title, total, done) as advance:
-            yield advance
+        with _bar(title, total, done) as shown:
+            yield shown
         return
     start = last = time.monotonic()
     count = done

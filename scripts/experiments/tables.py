@@ -15,7 +15,7 @@ from scripts.experiments.metrics import METRICS, Metric, number, percent, percen
 from scripts.experiments.statistics import FEWEST_SEEDS, Estimate
 
 _PLAIN_WIDTH = 120
-_ROUTER_WIDTH = 18
+_ROUTER_WIDTH = 19
 
 
 def print_tables(comparisons: Sequence[Comparison], metrics: Sequence[Metric]) -> None:
@@ -34,10 +34,13 @@ def print_tables(comparisons: Sequence[Comparison], metrics: Sequence[Metric]) -
 
 def _width(console: Console, shown: Table) -> int:
     # Not Table.__rich_measure__, which takes for granted that columns may shrink.
-    return sum(
-        max(console.measure(cell).maximum for cell in [column.header, *column.cells]) + 1
-        for column in shown.columns[1:]
-    ) + (_ROUTER_WIDTH + 1)
+    return (
+        sum(
+            max(console.measure(cell).maximum for cell in [column.header, *column.cells]) + 1
+            for column in shown.columns[1:]
+        )
+        + _ROUTER_WIDTH
+    )
 
 
 def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False) -> Table:
@@ -60,10 +63,11 @@ def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
+        show_edge=False,
     )
     out.add_column("policy", overflow="fold", min_width=_ROUTER_WIDTH)
     main = METRICS[SORT_BY]
-    headings = ["e2e s [95%]", "vs reference", *(m.heading.replace(" ", "\n") for m in metrics)]
+    headings = ["e2e s [95%]", "vs reference", *(_narrow(m.heading) for m in metrics)]
     for heading in headings:
         out.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.rows:
@@ -75,6 +79,10 @@ def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False
         ]
         out.add_row(Text(row.router), *(_cell(text, best, marks) for text, best in cells))
     return out
+
+
+def _narrow(heading: str) -> str:
+    return heading.replace(" ", "\n").replace("preempt", "pre-\nempt")
 
 
 def interval(estimate: Estimate, metric: Metric) -> str:

@@ -1,0 +1,166 @@
+"""The folder of a training run: where each file lies, and writing that leaves no half of one.
+
+    RUN/
+      config.yaml        everything that the outcome depends on (`agents.settings.RunConfig`)
+      metadata.yaml      versions, machine, and the command of every start and resumption
+      tensorboard/       scalars, defined in docs/metrics.md
+      validation.csv     one row an evaluation and validation episode
+      checkpoints/N/     after N steps: policy, optimiser, counters; `--resume` takes the last
+      best/              the policy with the lowest validation latency, and its score
+      final/             the policy at the end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agents.settings import RunConfig, parse_config
+from envs.version import __version__
+
+_PACKAGES = ("gymnasium", "numba", "numpy", "sb3-contrib", "stable-baselines3", "torch")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk.
+
+    Attributes:
+        folder: Its folder.
+    """
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path, config: RunConfig) -> Run:
+        """Start a run in a new or empty folder.
+
+        Raises:
+            ValueError: The folder has content.
+        """
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(
+                f"{folder} is not empty: name another folder with -o, or continue the run "
+                f"there with --resume {folder}"
+            )
+        run = cls(folder)
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """A run that exists.
+
+        Raises:
+            ValueError: The folder is none of a run.
+        """
+        if not (folder / "config.yaml").is_file():
+            raise ValueError(f"{folder} is no training run: it holds no config.yaml")
+        return cls(folder)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the numbered checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of the TensorBoard files."""
+        return self.folder / "tensorboard"
+
+    @property
+    def validation(self) -> Path:
+        """Table of the evaluations."""
+        return self.folder / "validation.csv"
+
+    def config(self) -> RunConfig:
+        """The configuration."""
+        return parse_config(self.folder / "config.yaml")
+
+    def write_config(self, config: RunConfig) -> None:
+        """Replace the configuration."""
+        write_text(self.folder / "config.yaml", config.to_yaml())
+
+    def last_checkpoint(self) -> Path:
+        """The checkpoint with most steps.
+
+        Raises:
+            ValueError: There is none.
+        """
+        found = [p for p in self.checkpoints.glob("*") if p.name.isdigit() and p.is_dir()]
+        if not found:
+            raise ValueError(f"{self.folder} has no checkpoint to go on from: start a new run")
+        return max(found, key=lambda path: int(path.name))
+
+    def checkpoint(self, steps: int) -> Path:
+        """Folder of the checkpoint after so many steps; names sort by number."""
+        return self.checkpoints / f"{steps:010d}"
+
+    def model(self) -> Path:
+        """Folder of the policy to use: the best, else the final one, else the last checkpoint.
+
+        Raises:
+            ValueError: The run has no policy yet.
+        """
+        for name in ("best", "final"):
+            if (self.folder / name).is_dir():
+                return self.folder / name
+        return self.last_checkpoint()
+
+    def note_start(self, steps: int, about: Mapping[str, Any]) -> None:
+        """Add a start to `metadata.yaml`.
+
+        Args:
+            steps: Steps done before.
+            about: Plain values, such as the command and the machine.
+        """
+        path = self.folder / "metadata.yaml"
+        starts = []
+        if path.is_file():
+            starts = yaml.safe_load(path.read_text(encoding="utf-8"))["starts"]
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        start = {"date": now, "at_step": steps, **about, "versions": versions()}
+        text = yaml.safe_dump({"starts": [*starts, start]}, sort_keys=False, allow_unicode=True)
+        write_text(path, text)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project and of the packages that training depends on."""
+    return {"servegym": __version__} | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, or leave it as it was."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON file, or leave it as it was."""
+    write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `folder` when all of it is written."""
+    new, old = (folder.with_name(f".{folder.name}.{end}") for end in ("new", "old"))
+    for path in (new, old):
+        shutil.rmtree(path, ignore_errors=True)
+    new.mkdir(parents=True)
+    yield new
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
