@@ -82,11 +82,13 @@ def main(args: Args) -> int:
     """Run the command."""
     from scripts.experiments.machine import usable_cpus
     from scripts.experiments.metrics import COMPACT, chosen
-    from scripts.experiments.progress import say
-    from scripts.experiments.runner import run_comparison
-    from scripts.experiments.store import Store
+    from scripts.experiments.progress import say, told_if_slow
 
     start = time.perf_counter()
+    with told_if_slow():
+        # The simulator is compiled as it is imported.
+        from scripts.experiments.runner import run_comparison
+        from scripts.experiments.store import Store
     metrics = chosen(args.metrics or COMPACT)
     cases, contenders, seeds = _cases(args), _contenders(args), _seeds(args)
     workers = usable_cpus() if args.workers is None else args.workers

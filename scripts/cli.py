@@ -16,7 +16,9 @@ from typing import Any
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("scripts.simulate", "serve a trace or a scenario once with one router"),
     "benchmark routing": ("scripts.benchmark_routing", "compare routing policies"),
+    "train routing": ("scripts.train", "train a routing policy by reinforcement learning"),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
+    "fit-cost-model": ("scripts.fit_cost_model", "fit the GPU cost models to measurements"),
     "scenarios": ("scripts.scenarios", "list the preset scenarios, or show one"),
     "trace": ("scripts.trace", "describe a trace, or convert it to a request table"),
 }

@@ -1,13 +1,13 @@
-"""Fit the GPU cost models to public measurements: `python -m scripts.fit_cost_model --data DIR`."""
+"""Fit the GPU cost models to public measurements, and show the held-out errors."""
 
 from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tyro
 
 from envs.hardware.calibration import read_calibration, write_calibration
 from envs.hardware.catalogue import DATA
@@ -18,6 +18,7 @@ from envs.hardware.fitting.pooled import learn, leave_one_pair_out, write_roofli
 from envs.hardware.fitting.rows import calibration_row
 from envs.hardware.fitting.served import fit_served
 from envs.hardware.fitting.step_times import fit_sageserve, fit_splitwise
+from scripts.common import SeededArgs, show, table
 
 FAMILIES = (fit_splitwise, fit_sageserve, fit_layers, fit_served)
 
@@ -25,21 +26,33 @@ REFUSED_ABOVE = 0.15
 """A fit with a larger held-out mean error is not shipped: the roofline serves the pair."""
 
 
-@dataclass(frozen=True)
-class Args:
-    """Fit the cost models, or show how good they are."""
+EXAMPLE = """servegym fit-cost-model --report
+  servegym fit-cost-model --data ../shared/data -o tables"""
 
-    data: Path = Path("../shared/data")
-    """Folder with step_times, served_latency and vtc_a10g."""
-    out: Path = DATA
-    """Folder for calibration.csv, roofline.csv and roofline_errors.csv."""
-    seed: int = 0
-    """Seeds the choice of held-out points."""
+
+@dataclass(frozen=True, kw_only=True)
+class Args(SeededArgs):
+    """Options of `servegym fit-cost-model`."""
+
+    data: Path | None = None
+    """Folder with step_times, served_latency and vtc_a10g; `--seed` chooses held-out points."""
     report: bool = False
-    """Only print the held-out errors of the tables in `out`."""
+    """Only show the held-out errors of the tables in `--output` (default: those in use)."""
 
 
-def main(data: Path, out: Path, seed: int = 0) -> list[Fit]:
+def main(args: Args) -> int:
+    """Run the command; without `-o`, a fit replaces the tables in use."""
+    out = args.output or DATA
+    if not args.report:
+        if args.data is None:
+            raise ValueError("name the folder of the measurements with --data, or say --report")
+        fit(args.data, out, args.seed)
+    rows = errors(out)
+    show(args, {"families": rows}, _text(rows))
+    return 0
+
+
+def fit(data: Path, out: Path, seed: int = 0) -> list[Fit]:
     """Fit every family, write the tables to `out`, and return the fits that were shipped.
 
     Raises:
@@ -65,30 +78,42 @@ def main(data: Path, out: Path, seed: int = 0) -> list[Fit]:
     return kept
 
 
-def report(out: Path) -> None:
-    """Print held-out errors by data family (mean over its pairs), and the roofline's."""
+def errors(out: Path) -> list[dict[str, Any]]:
+    """Held-out errors by data family (means over its pairs), and the roofline's."""
     rows = [row for _, row in read_calibration(out / "calibration.csv")]
-    print(f"{'family':16}{'pairs':>6}  held-out mean / mean p95")
+    found: list[dict[str, Any]] = []
     for family in dict.fromkeys(row["dataset"] for row in rows):
         own = [row for row in rows if row["dataset"] == family]
-        parts = []
         for kind in ("decode", "prefill", "mixed", "tpot"):
             mean = [float(row[f"{kind}_error"]) for row in own if row[f"{kind}_error"]]
             tail = [float(row[f"{kind}_p95"]) for row in own if row.get(f"{kind}_p95")]
             if mean:
-                parts.append(f"{kind} {np.mean(mean):.1%} / {np.mean(tail):.1%}")
-        print(f"{family:16}{len(own):>6}  {', '.join(parts)}")
+                found.append(_row(family, kind, mean, float(np.mean(tail)) if tail else None))
     with (out / "roofline_errors.csv").open(newline="", encoding="utf-8") as file:
         left_out = list(csv.DictReader(file))
-    parts = []
     for kind in ("decode", "prefill"):
         values = [float(row[kind]) for row in left_out if row[kind]]
-        parts.append(f"{kind} mean {np.mean(values):.0%}, worst {max(values):.0%}")
-    print(f"{'roofline':16}{len(left_out):>6}  pair left out: {'; '.join(parts)}")
+        found.append(_row("roofline, pair left out", kind, values, None))
+    return found
 
 
-if __name__ == "__main__":
-    args = tyro.cli(Args)
-    if not args.report:
-        main(args.data, args.out, args.seed)
-    report(args.out)
+def _row(family: str, step: str, means: list[float], tail: float | None) -> dict[str, Any]:
+    worst = max(means)
+    mean = float(np.mean(means))
+    return {
+        "family": family,
+        "step": step,
+        "pairs": len(means),
+        "mean": mean,
+        "p95": tail,
+        "worst": worst,
+    }
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    lines = [["held-out error of", "step", "pairs", "mean", "mean p95", "worst pair"]]
+    for row in rows:
+        tail = "" if row["p95"] is None else f"{row['p95']:.1%}"
+        numbers = [f"{row['mean']:.1%}", tail, f"{row['worst']:.1%}"]
+        lines.append([row["family"], row["step"], str(row["pairs"]), *numbers])
+    return table(lines)

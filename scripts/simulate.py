@@ -54,12 +54,14 @@ class Args(SeededArgs):
 
 def main(args: Args) -> int:
     """Run the command."""
-    from scripts.experiments.contenders import Baseline
     from scripts.experiments.progress import told_if_slow
 
+    with told_if_slow():
+        # The simulator is compiled as it is imported.
+        from scripts.experiments.contenders import Baseline
     case, router = _case(args), Baseline.parse(args.router)
-    with told_if_slow("reading and compiling (compiled on the first run only)..."):
-        episode = case.episode(args.seed)
+    episode = case.episode(args.seed)
+    with told_if_slow():
         result = episode.run(router.policy(), args.queue_order)
     summary = result.summary()
     if args.output is not None:

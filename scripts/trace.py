@@ -15,18 +15,18 @@ from typing import Annotated, Literal
 import tyro
 
 from envs.workloads import RequestTable, describe, read_trace
-from scripts.common import CommonArgs, show, table
+from scripts.common import SeededArgs, show, table
 
 EXAMPLE = """servegym trace AzureLLMInferenceTrace_conv.csv
   servegym trace log.csv --columns arrival_s=time prompt_tokens=in output_tokens=out
-  servegym trace BurstGPT_1.csv --on-zero drop -o requests.parquet"""
+  servegym trace BurstGPT_1.csv --on-zero drop --sigma 0.5 --seed 1 -o requests.parquet"""
 
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 _COUNTS = ("tenants", "models", "regions", "interactions")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(CommonArgs):
+class Args(SeededArgs):
     """Options of `servegym trace`."""
 
     path: Annotated[Path, tyro.conf.Positional]
@@ -39,6 +39,8 @@ class Args(CommonArgs):
     """Unit of the times of another format; without it, seconds."""
     sort: bool = False
     """Sort by arrival; otherwise unsorted rows are an error."""
+    sigma: float | None = None
+    """Predict output lengths, as truth times lognormal(0, sigma); 0 gives the truth."""
     on_zero: Literal["error", "drop", "one"] | None = None
     """What to do with requests of 0 tokens: refuse, drop, or count one token."""
 
@@ -61,7 +63,8 @@ def _read(args: Args) -> RequestTable:
         options["time_unit"] = args.time_unit
     if args.on_zero is not None:
         options["on_zero"] = args.on_zero
-    return read_trace(args.path, args.format, columns, **options)
+    requests = read_trace(args.path, args.format, columns, args.seed, **options)
+    return requests if args.sigma is None else requests.with_predictions(args.sigma, args.seed)
 
 
 def _pair(text: str) -> tuple[str, str]:

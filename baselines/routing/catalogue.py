@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from baselines.routing import counts, paper, predictive, tokens
 from envs.simulator.config import QUEUE_ORDERS, QueueOrder
+from envs.simulator.mixing import ALPHA, EPSILON
 from envs.simulator.policy import DecideFunction, RoutingPolicy
 
 PULL_THETAS = (0.0, 0.1, 0.15, 0.2, 0.3)
@@ -71,7 +72,7 @@ _RULES = (
     _rule(
         paper.argmax_r_mixing,
         f"{_ROUTER_PAPER} 5.2, reconstructed",
-        {"grad1": 3.2e-4, "grad2": 3.3e-5, "alpha": 0.5, "epsilon": 0.3},
+        {"alpha": ALPHA, "epsilon": EPSILON},
         uses_prediction=True,
     ),
     _rule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs.simulator.mixing import mixing_impact
 from envs.simulator.policy import HOLD
 from envs.simulator.view import (
     can_hold,
@@ -166,30 +167,18 @@ def argmax_r_mixing(
     parameters: np.ndarray,
     memory: np.ndarray,
 ) -> int:
-    """Least mixing impact: most `alpha * r_p + (1 - alpha) * r_d`.
+    """Least mixing impact: most `r_mixing` of `envs.simulator.mixing` (a reconstruction).
 
-    With p prompt and d predicted output tokens of the newcomer, T the tokens (prompt +
-    generated) and n the number of the requests in service and waiting at the instance:
-    `T_p = -(grad1 * p + grad2 * T)`, `r_p = T_p if |T_p| > epsilon else 0`,
-    `r_d = 1 - grad2 * (T + n * (p + d))`. Defaults: alpha 0.5, epsilon 0.3, grad1 3.2e-4 s and
-    grad2 3.3e-5 per token. Ties: lowest index.
-
-    This is a RECONSTRUCTION: the bodies of the paper's Eqs. 1-2 and its epsilon were not
-    available; the form satisfies the proportionalities and ranges that its section 5.2 states.
-    The terms are not clipped to those ranges ([-1, 0] and [-1, 1]): they hold while nothing
-    waits, and clipping would make every overloaded instance look alike.
+    Parameters: `alpha` (0.5) and `epsilon` (0.3 s). Ties: lowest index. The paper names a
+    "light-weight heuristic" without defining it; this is its natural reading.
     """
-    grad1, grad2, alpha, epsilon = parameters[0], parameters[1], parameters[2], parameters[3]
     request = candidates[0]
-    prompt, predicted = prompt_tokens(requests, request), predicted_tokens(requests, request)
     best, most = HOLD, -np.inf
     for i in range(len(instances)):
         if can_hold(instances, requests, i, request):
-            tokens = kv_demand(instances, i, now_ps)
-            impact = grad1 * prompt + grad2 * tokens
-            r_p = -impact if impact > epsilon else 0.0
-            r_d = 1.0 - grad2 * (tokens + load(instances, i) * (prompt + predicted))
-            score = alpha * r_p + (1.0 - alpha) * r_d
+            score = mixing_impact(
+                instances, requests, i, request, now_ps, parameters[0], parameters[1]
+            )
             if score > most:
                 best, most = i, score
     return best

@@ -52,7 +52,7 @@ def read_calibration(path: Path = TABLE) -> list[tuple[CostModel, dict[str, str]
         if missing:
             raise ValueError(
                 f"{path.name}: columns {', '.join(sorted(missing))} are missing; write the table "
-                "again with `python -m scripts.fit_cost_model`"
+                "again with `servegym fit-cost-model`"
             )
         for number, row in enumerate(reader, start=2):
             try:

@@ -1,0 +1,1 @@
+"""ServeGym/Routing-v0: spaces, reset, step, observation, reward, viewer."""

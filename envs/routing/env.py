@@ -37,7 +37,7 @@ def _box(features: Sequence[Feature], rows: int = 1) -> spaces.Box:
     return spaces.Box(low, high, dtype=np.float32)
 
 
-class RoutingEnv(gymnasium.Env[Observation, int]):
+class RoutingEnv(gymnasium.Env[Any, Any]):
     """Route LLM requests to instances, one decision at a time.
 
     ## Description
@@ -161,7 +161,7 @@ class RoutingEnv(gymnasium.Env[Observation, int]):
             )
         self.hold = self.window * self.rows
         self.action_space = spaces.Discrete(self.hold + 1)
-        keys = {
+        keys: dict[str, spaces.Space[Any]] = {
             "requests": _box(REQUEST_FEATURES, self.window),
             "instances": _box(INSTANCE_FEATURES, self.rows),
             "valid": spaces.Box(0.0, 1.0, (self.rows,), np.float32),
@@ -171,7 +171,9 @@ class RoutingEnv(gymnasium.Env[Observation, int]):
             keys["future"] = _box(FUTURE_FEATURES)
         self.observation_space = spaces.Dict(keys)
 
-        self._buffers = {key: np.zeros(space.shape, np.float32) for key, space in keys.items()}
+        self._buffers = {
+            key: np.zeros(space.shape or (), np.float32) for key, space in keys.items()
+        }
         self._mask = np.zeros(self.hold + 1, np.int8)
         self._record = np.zeros(1, ENV_DTYPE)
         for key, buffer in self._buffers.items():
@@ -208,17 +210,13 @@ class RoutingEnv(gymnasium.Env[Observation, int]):
                 f"scenario {scenario.name} has {len(fleet)} instances, more than the "
                 f"{self.rows} rows of this environment: make it with max_instances={len(fleet)}"
             )
-        slo = scenario.slo
         self.simulation = Simulation(
             table,
             fleet,
             queue_order=self.queue_order,
             decision_interval_s=self.decision_interval_s,
             window=self.window,
-            slo_s=tuple(  # type: ignore[arg-type]
-                float("inf") if limit is None else limit
-                for limit in (slo.ttft_s, slo.tbt_s, slo.e2e_s)
-            ),
+            slo_s=scenario.slo.limits_s(),
         )
         self._episode += 1
         self._weights = list(self.reward.weights_in(self._episode).items())

@@ -88,7 +88,7 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     instances, requests, running = all_instances(s), all_requests(s), all_running(s)
     done = view.iterations_done(instances, i, s.now_ps)
     short, medium, long, over, growth = 0, 0, 0, 0, 0
-    earliest = np.int64(1 << 60)
+    earliest = 1 << 60
     for j in range(inst.decoding + inst.prefilling):
         r = running[i, j]
         row = request(s, r)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -45,6 +46,13 @@ class ServiceObjective(Strict):
     """Between tokens, mean over a request."""
     e2e_s: float | None = Field(default=None, gt=0)
     """To the last token."""
+
+    def limits_s(self) -> tuple[float, float, float]:
+        """TTFT, TBT and E2E limits in seconds, infinite where there is none."""
+        ttft, tbt, e2e = (
+            math.inf if limit is None else limit for limit in (self.ttft_s, self.tbt_s, self.e2e_s)
+        )
+        return ttft, tbt, e2e
 
 
 class Scenario(Strict):

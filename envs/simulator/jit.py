@@ -8,6 +8,7 @@ would go on running the old one. Here the cache is tied to the sources of the wh
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -32,20 +33,29 @@ def source_fingerprint() -> str:
     return digest.hexdigest()
 
 
+@cache
+def _announce() -> None:
+    text = "ServeGym: compiling the simulator for this machine, once; up to a minute ..."
+    print(text, file=sys.stderr, flush=True)
+
+
 def compile_function(function: F, *signature: Any) -> F:
     """Compile with Numba, at once for a signature or else on first use, and cache on disk.
 
     Divisions follow NumPy (no zero check): divisors are validated where they enter.
     """
-    dispatcher = njit(cache=True, error_model="numpy", nogil=True)(function)
+    dispatcher: Any = njit(cache=True, error_model="numpy", nogil=True)(function)
     file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if file is not None:
         file._source_stamp = (file._source_stamp, source_fingerprint())
+        if signature and not file._load_index():
+            _announce()
     for types in signature:
         dispatcher.compile(types)
     if signature:
         dispatcher.disable_compile()
-    return dispatcher
+    result: F = dispatcher
+    return result
 
 
 def compiled(function: F) -> F:

@@ -33,9 +33,7 @@ def record_at(dtype: np.dtype) -> Any:
     def row(typingctx: Any, address: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             offset = builder.mul(args[1], context.get_constant(types.int64, size))
-            return builder.inttoptr(
-                builder.add(args[0], offset), context.get_value_type(record)
-            )
+            return builder.inttoptr(builder.add(args[0], offset), context.get_value_type(record))
 
         return record(types.int64, types.int64), codegen
 
@@ -50,7 +48,8 @@ def array_at(array: types.Array) -> Any:
         view = context.make_array(array)(context, builder)
         item = context.get_abi_sizeof(context.get_data_type(array.dtype))
         size = context.get_constant(types.intp, item)
-        strides, stride = [], size
+        strides: list[Any] = []
+        stride = size
         for length in reversed(args[1:]):
             strides.insert(0, stride)
             stride = builder.mul(stride, length)

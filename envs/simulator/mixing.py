@@ -16,12 +16,11 @@ from envs.simulator.jit import compiled
 PROMPT_GRADIENT = 3.2e-4
 """Seconds per prompt token (paper, grad1)."""
 DECODE_GRADIENT = 3.3e-5
-"""Per token in service (paper, grad2)."""
+"""Per token (paper, grad2)."""
 ALPHA = 0.5
 """Weight of the prompt part (paper, all experiments)."""
-EPSILON = 0.5
-"""Prompt impact in seconds below which there is no penalty; not given in the paper, here its
-threshold of a heavy prompt."""
+EPSILON = 0.3
+"""Prompt impact in seconds below which there is no penalty; the paper does not give it."""
 
 
 @compiled
@@ -34,21 +33,23 @@ def mixing_impact(
     alpha: float,
     epsilon: float,
 ) -> float:
-    """Score of sending the request to instance i, in [-1, 1]; higher is better.
+    """Score of sending the request to instance i; higher is better, at most 1.
 
     With p, d the request's prompt and predicted output tokens, n the requests at the instance
-    and C the tokens of those in service:
+    (in service and waiting) and T their tokens (prompt + generated):
 
-        T_p = -(grad1 p + grad2 C)              clipped to [-1, 0]
+        T_p = -(grad1 p + grad2 T)
         r_p = T_p where |T_p| > epsilon, else 0
-        r_d = 1 - grad2 (C + n (p + d))         clipped to [-1, 1]
+        r_d = 1 - grad2 (T + n (p + d))
         r_mixing = alpha r_p + (1 - alpha) r_d
+
+    The terms are not clipped to the ranges that the paper expects of them ([-1, 0] and [-1, 1]):
+    those hold while nothing waits, and clipping would make all overloaded instances look alike.
     """
-    context = view.kv_tokens(instances, i, now_ps)
+    tokens = view.kv_demand(instances, i, now_ps)
     prompt, predicted = requests[request].prompt, requests[request].predicted
-    prefill = max(-(PROMPT_GRADIENT * prompt + DECODE_GRADIENT * context), -1.0)
-    if -prefill <= epsilon:
-        prefill = 0.0
+    impact = PROMPT_GRADIENT * prompt + DECODE_GRADIENT * tokens
+    prefill = -impact if impact > epsilon else 0.0
     crowd = view.load(instances, i) * (prompt + predicted)
-    decode = max(1.0 - DECODE_GRADIENT * (context + crowd), -1.0)
+    decode = 1.0 - DECODE_GRADIENT * (tokens + crowd)
     return alpha * prefill + (1.0 - alpha) * decode

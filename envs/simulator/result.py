@@ -133,6 +133,6 @@ class Result:
         frame["instance"] = self.requests["instance"]
         frame["preemptions"] = self.requests["preemptions"]
         frame["status"] = pd.Categorical.from_codes(
-            self.requests["status"], categories=list(STATUS_TEXT.values())
+            self.requests["status"].tolist(), categories=pd.Index(list(STATUS_TEXT.values()))
         )
         return frame

@@ -64,7 +64,9 @@ def _bar(title: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def told_if_slow(text: str, after_s: float = 2.0) -> Iterator[None]:
+def told_if_slow(
+    text: str = "compiling (first run only)...", after_s: float = 3.0
+) -> Iterator[None]:
     """Say what is going on if it takes longer than usual."""
     timer = threading.Timer(after_s, say, [text])
     timer.start()

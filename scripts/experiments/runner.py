@@ -108,7 +108,7 @@ def _compile(jobs: Sequence[Job]) -> None:
     baselines = {c for job in jobs for c in job.contenders if isinstance(c, Baseline)}
     if not baselines:
         return
-    with told_if_slow("compiling (first run only)..."):
+    with told_if_slow():
         episode = job.case.episode(job.seed)
         few = Episode(episode.scenario, job.seed, episode.table[:20], episode.engines)
         for baseline in sorted(baselines, key=lambda b: b.label):

@@ -58,7 +58,7 @@ def paired_bootstrap(
     reference: int,
     *,
     seed: int = 0,
-    resamples: int = 20_000,
+    resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> Paired:
     """Intervals of the mean of a metric, and of its difference to a reference.
@@ -97,7 +97,7 @@ def paired_bootstrap(
         low = high = np.full(len(center), math.nan)
         if seeds >= FEWEST_SEEDS:
             # NaN columns (a policy that served nothing) give NaN ends, without a warning.
-            low, high = np.quantile(sample, [level, 1.0 - level], axis=0)
+            low, high = np.quantile(sample.T.copy(), [level, 1.0 - level], axis=1)
         ends = zip(center.tolist(), low.tolist(), high.tolist(), strict=True)
         return [Estimate(c, lo, hi, seeds) for c, lo, hi in ends]
 

@@ -64,7 +64,7 @@ class Store:
 
     def write(self, record: Record, result: Result) -> None:
         """Keep a finished task."""
-        outcome = _outcome(result) if self.keep_requests else pa.table({})
+        outcome = _outcome(record, result) if self.keep_requests else pa.table({})
         text = json.dumps(record.__dict__)
         outcome = outcome.replace_schema_metadata({_KEY: text.encode()})
         _write(outcome, self._part(record.scenario, record.seed, record.router))
@@ -94,7 +94,7 @@ class Store:
         for name in _FILES:
             (self.folder / name).unlink(missing_ok=True)
         for name in _FOLDERS:
-            for path in (self.folder / name).glob("*.parquet*"):
+            for path in [*(self.folder / name).glob("*.parquet"), *(self.folder / name).glob(".*")]:
                 path.unlink()
 
     def claim(self, identity: dict[str, Any], about: dict[str, Any]) -> None:
@@ -173,10 +173,17 @@ def slug(text: str) -> str:
     return f"{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _outcome(result: Result) -> pa.Table:
-    """Per request: seconds since its arrival (null = never), instance, preemptions, status."""
+def _outcome(record: Record, result: Result) -> pa.Table:
+    """Per request: seconds since its arrival (null = never), instance, preemptions, status.
+
+    Every row tells its task, so that all files of a folder can be read as one table.
+    """
     requests = result.requests
-    columns: dict[str, Any] = {"request_id": np.asarray(result.table.request_id)}
+    names = {"scenario": record.scenario, "router": record.router, "seed": record.seed}
+    columns: dict[str, Any] = {
+        name: pa.repeat(value, len(requests)).dictionary_encode() for name, value in names.items()
+    }
+    columns["request_id"] = np.asarray(result.table.request_id)
     for name in ("dispatch", "admit", "first_token", "finish"):
         times = requests[f"{name}_ps"]
         # Single precision is good to a millionth of the value, at half of the size.
@@ -190,7 +197,8 @@ def _outcome(result: Result) -> pa.Table:
 
 def _write(table: pa.Table, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    # Hidden, so that who reads the folder as one table does not see it.
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     # Times never repeat: splitting their bytes packs them better than a dictionary.
     floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
     others = [name for name in table.column_names if name not in floats]

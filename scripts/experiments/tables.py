@@ -62,7 +62,7 @@ def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 0, 0, 0),
         show_edge=False,
     )
     out.add_column("policy", overflow="fold", min_width=_ROUTER_WIDTH)

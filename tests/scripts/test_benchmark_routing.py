@@ -87,6 +87,10 @@ def test_requests_are_kept_and_fit_to_the_summary(finished):
     assert list(requests["request_id"]) == list(workload.request_id)
     assert requests["finish_after_s"].mean() == pytest.approx(one["e2e_mean_s"], rel=1e-5)
     assert requests["preemptions"].sum() == one["preemptions"]
+    together = pd.read_parquet(finished / "requests")
+    means = together.groupby(["scenario", "router", "seed"], observed=True)["finish_after_s"].mean()
+    assert means[SCENARIO, "jsq", one["seed"]] == pytest.approx(one["e2e_mean_s"], rel=1e-5)
+    assert len(means) == len(summary)
 
 
 def test_the_configuration_says_how_it_was_made(finished):

@@ -27,6 +27,7 @@ def read_trace(
     path: str | Path,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    seed: int = 0,
     **options: Any,
 ) -> RequestTable:
     """Read a recorded trace, plain or gzipped; `source` of the result names the chosen format.
@@ -54,6 +55,7 @@ def read_trace(
         format: One of `TRACE_FORMATS`.
         columns: For "generic" (then the default): column of the file by column of the request
             table, such as {"arrival_s": "ts"}; columns of our own names need no entry.
+        seed: Seed of "servegen", which draws its requests; the other formats draw nothing.
         **options: `sort`, `rebase`, `on_zero` (see `build.Common`); for "generic" also
             `time_unit` ("s", "ms", "us", "ns" or "timestamp"); for "servegen" its own.
 
@@ -71,7 +73,7 @@ def read_trace(
     if columns is not None and format != "generic":
         raise ValueError(f"columns are for format 'generic', not {format!r}")
     if format == "servegen" or (format == "auto" and _is_servegen(path)):
-        return servegen.generate(path, **options)
+        return servegen.generate(path, seed=seed, **options)
     if is_parquet(path):
         if format in ("auto", "table"):
             _options(Common(), options, False, "table")

@@ -1,0 +1,239 @@
+"""Policies and optimiser states on disk: tensors as safetensors, the rest as JSON.
+
+Nothing is pickled, so loading a model never executes code: the network is built anew from plain
+values that are checked first, and takes its weights from a format that holds numbers only.
+
+A policy is a folder with `policy.json` (`PolicyConfig`) and `policy.safetensors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from gymnasium import spaces
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as format_tensors
+from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from torch import nn
+
+from agents.runs import write_json
+from agents.settings import RunConfig, validated
+from envs.routing.env import RoutingEnv
+from envs.routing.layout import FLEET_FEATURES, INSTANCE_FEATURES, REQUEST_FEATURES
+from envs.scenarios.strict import Strict
+
+Policy = MaskableMultiInputActorCriticPolicy
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+_CONFIG, _WEIGHTS, _OPTIMISER = "policy.json", "policy.safetensors", "optimiser.safetensors"
+
+
+class PolicyConfig(Strict):
+    """What must be known to rebuild a policy and the environment that it acts in."""
+
+    format: Literal["servegym-policy"] = "servegym-policy"
+    format_version: Literal[1] = 1
+    env: Literal["ServeGym/Routing-v0"] = "ServeGym/Routing-v0"
+    network: Literal["MultiInputPolicy"] = "MultiInputPolicy"
+    net_arch: list[int] = Field(max_length=8)
+    """Units of the hidden layers, 1 to 4096 each."""
+    activation: Literal["tanh", "relu"]
+    window: int = Field(ge=1, le=4096)
+    """Queue positions among which an action chooses."""
+    max_instances: int = Field(ge=1, le=65536)
+    """Rows of the observation."""
+    queue_order: Literal["fcfs", "sjf"]
+    """Order of the router queue in training."""
+    decision_interval_s: float = Field(ge=0)
+    """Clock of decisions in training; 0 is event-driven."""
+    features: dict[str, list[str]]
+    """Names of the observed columns, by key."""
+    steps: int = Field(ge=0)
+    """Environment steps of training."""
+    weights_sha256: str
+    """Digest of the file of weights."""
+
+    def policy_arguments(self) -> dict[str, Any]:
+        """Arguments of the policy's constructor, besides spaces and learning rate."""
+        return network_arguments(self.net_arch, self.activation)
+
+
+def network_arguments(net_arch: list[int], activation: str) -> dict[str, Any]:
+    """Arguments of a policy's constructor for these hidden layers."""
+    return {
+        "net_arch": {"pi": list(net_arch), "vf": list(net_arch)},
+        "activation_fn": ACTIVATIONS[activation],
+    }
+
+
+def observed_features() -> dict[str, list[str]]:
+    """Names of the columns that a policy observes, by key of the observation."""
+    columns = {
+        "requests": REQUEST_FEATURES,
+        "instances": INSTANCE_FEATURES,
+        "fleet": FLEET_FEATURES,
+    }
+    return {key: [feature.name for feature in row] for key, row in columns.items()}
+
+
+def save_policy(folder: Path, policy: Policy, config: RunConfig, env: RoutingEnv, steps: int) -> None:
+    """Write a policy into an existing folder.
+
+    Args:
+        folder: Where to.
+        policy: The policy.
+        config: The run that trained it.
+        env: An environment of that run.
+        steps: Environment steps of training.
+    """
+    weights = format_tensors({k: v.contiguous() for k, v in policy.state_dict().items()})
+    about = PolicyConfig(
+        net_arch=config.hyperparameters.net_arch,
+        activation=config.hyperparameters.activation,
+        window=env.window,
+        max_instances=env.rows,
+        queue_order=env.queue_order,
+        decision_interval_s=env.decision_interval_s,
+        features=observed_features(),
+        steps=steps,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    (folder / _WEIGHTS).write_bytes(weights)
+    write_json(folder / _CONFIG, about.model_dump())
+
+
+def read_policy_config(folder: Path) -> PolicyConfig:
+    """The checked `policy.json` of a folder.
+
+    Raises:
+        ValueError: It can't be read, a key or value is refused, or the policy observes other
+            features than this version of the environment has.
+    """
+    path = folder / _CONFIG
+    config = cast(PolicyConfig, validated(PolicyConfig, read_json(path), str(path)))
+    if any(not 1 <= units <= 4096 for units in config.net_arch):
+        raise ValueError(f"{path}: net_arch: a layer has 1 to 4096 units, not {config.net_arch}")
+    if config.features != observed_features():
+        raise ValueError(
+            f"{path}: features: the policy was trained on other observations than this version "
+            "of the environment gives: train it anew, or use the version in the run's "
+            "metadata.yaml"
+        )
+    return config
+
+
+def load_policy(
+    folder: Path, observation_space: spaces.Dict, action_space: spaces.Discrete
+) -> Policy:
+    """Rebuild a policy from its folder, without executing anything that is stored there.
+
+    Args:
+        folder: Folder of `policy.json` and `policy.safetensors`.
+        observation_space: Space of an environment that fits `read_policy_config(folder)`.
+        action_space: Likewise.
+
+    Raises:
+        ValueError: A file can't be read, was changed, or does not fit the others or the spaces.
+    """
+    config, path = read_policy_config(folder), folder / _WEIGHTS
+    data = _read_bytes(path)
+    if hashlib.sha256(data).hexdigest() != config.weights_sha256:
+        raise ValueError(
+            f"{path} is not the file that {folder / _CONFIG} describes (its SHA-256 differs): "
+            "restore both from the same run"
+        )
+    policy = Policy(observation_space, action_space, lambda _: 0.0, **config.policy_arguments())
+    put_weights(policy, _tensors(data, path), path)
+    policy.set_training_mode(False)
+    return policy
+
+
+def put_weights(policy: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Copy tensors into a network that has the same names and shapes.
+
+    Raises:
+        ValueError: It has not.
+    """
+    own = policy.state_dict()
+    _same_tensors(own, weights, path)
+    policy.load_state_dict(dict(weights))
+
+
+def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], Path]:
+    """Tensors of a policy's folder, and their file."""
+    return _tensors(_read_bytes(folder / _WEIGHTS), folder / _WEIGHTS), folder / _WEIGHTS
+
+
+def save_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Write the state of an optimiser: its moments and counters, one tensor each."""
+    state = optimiser.state_dict()["state"]
+    tensors = {f"{i}.{k}": v.contiguous() for i, row in state.items() for k, v in row.items()}
+    (folder / _OPTIMISER).write_bytes(format_tensors(tensors))
+
+
+def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Read what `save_optimiser` wrote into an optimiser of the same parameters.
+
+    Raises:
+        ValueError: The file can't be read, or belongs to other parameters.
+    """
+    path = folder / _OPTIMISER
+    tensors = _tensors(_read_bytes(path), path)
+    whole = optimiser.state_dict()
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    expected: dict[str, torch.Tensor] = {}
+    for i, parameter in enumerate(parameters if tensors else []):
+        expected |= {f"{i}.step": torch.zeros(())}
+        expected |= {f"{i}.{name}": parameter for name in ("exp_avg", "exp_avg_sq")}
+    _same_tensors(expected, tensors, path)
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, kind = name.partition(".")
+        state.setdefault(int(index), {})[kind] = tensor
+    optimiser.load_state_dict(whole | {"state": state})
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        ValueError: It can't be read or is no JSON.
+    """
+    try:
+        return json.loads(_read_bytes(path).decode("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from None
+
+
+def _tensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return parse_tensors(data)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _same_tensors(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    odd = sorted(set(expected) ^ set(found))
+    if odd:
+        raise ValueError(f"{path} holds other tensors than the network has: {', '.join(odd[:4])}")
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            raise ValueError(
+                f"{path}: {name} has the shape {list(found[name].shape)}, but the network needs "
+                f"{list(tensor.shape)}: it was trained for another fleet size or network"
+            )

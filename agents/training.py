@@ -1,0 +1,164 @@
+"""Training by masked PPO (sb3-contrib): build, learn, keep; and go on after a stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from pydantic import Field
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+
+from agents.callbacks import EpisodeLog, Keeper, best_score
+from agents.evaluation import make_env, mean, validate_baselines
+from agents.model_files import (
+    load_optimiser,
+    network_arguments,
+    put_weights,
+    read_json,
+    read_policy_config,
+    read_weights,
+)
+from agents.runs import Run
+from agents.settings import RunConfig, validated
+from agents.smdp import Durations, SMDPRolloutBuffer
+from envs.scenarios.strict import Strict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training run stands.
+
+    Attributes:
+        folder: Its folder.
+        steps: Environment steps that the policy has learned from.
+        interrupted: Whether it was stopped before its end.
+        validation_s: Mean E2E in seconds over the validation episodes by policy: the baselines,
+            and the agent at its `final` and its `best` evaluation, where there was one.
+    """
+
+    folder: Path
+    steps: int
+    interrupted: bool
+    validation_s: dict[str, float]
+
+
+class _Progress(Strict):
+    steps: int = Field(ge=0)
+    updates: int = Field(ge=0)
+
+
+def train(
+    config: RunConfig,
+    run: Run,
+    *,
+    resume: bool = False,
+    about: Mapping[str, Any] | None = None,
+    advance: Callable[[int], None] = lambda steps: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train a policy until `config.hyperparameters.steps`, or until asked to stop.
+
+    The same configuration gives the same weights, bit for bit, on the same machine and versions
+    with one thread. A resumed run is as reproducible, but not equal to one that never stopped:
+    the episodes that were under way begin anew, with workloads of their own seed.
+
+    Args:
+        config: What to train.
+        run: Where files go.
+        resume: Go on from the last checkpoint of the run.
+        about: Plain values for `metadata.yaml`, such as the command.
+        advance: Called with the number of steps done since its last call.
+        should_stop: Asked after every step; True stops, with a checkpoint.
+
+    Raises:
+        ValueError: There is no checkpoint to resume, it is faulty, or it is past the end.
+    """
+    values = config.hyperparameters
+    torch.set_num_threads(values.threads)
+    env = make_vec_env(config)
+    single = make_env(config)
+    try:
+        model = build_model(config, env)
+        if resume:
+            _restore(model, config, run)
+        # Anew at every start, so that a resumed run does not replay the first episodes.
+        model.set_random_seed(_seed_at(config.seed, model.num_timesteps))
+        model.set_logger(configure(str(run.tensorboard), ["tensorboard"]))
+        run.note_start(model.num_timesteps, about or {})
+        baselines = {k: mean(v, "e2e_mean_s") for k, v in validate_baselines(config).items()}
+        keeper = Keeper(run, config, single, baselines, advance, should_stop)
+        callbacks = [Durations(), EpisodeLog(single.rows), keeper]
+        left = values.steps - model.num_timesteps
+        model.learn(left, callback=callbacks, reset_num_timesteps=False)
+        if keeper.interrupted:
+            keeper.save_checkpoint()
+        else:
+            keeper.finish()
+        model.logger.close()
+    finally:
+        env.close()
+    agent = {"final": mean(keeper.last, "e2e_mean_s")} if not keeper.interrupted else {}
+    best = best_score(run)
+    if best is not None:
+        agent["best"] = best[1]
+    return Outcome(run.folder, keeper.learned, keeper.interrupted, baselines | agent)
+
+
+def make_vec_env(config: RunConfig) -> VecEnv:
+    """The environment copies that training steps, with episode returns in `info["episode"]`."""
+    values = config.hyperparameters
+    horizon_s = math.inf if values.horizon_s is None else values.horizon_s
+    copies = [lambda: make_env(config, horizon_s)] * values.n_envs
+    return VecMonitor(DummyVecEnv(cast("list[Callable[[], Any]]", copies)))
+
+
+def build_model(config: RunConfig, env: VecEnv) -> MaskablePPO:
+    """An untrained learner. Discounting is by time, in `agents.smdp`; `gamma` has no effect."""
+    values = config.hyperparameters
+    return MaskablePPO(
+        "MultiInputPolicy",
+        env,
+        learning_rate=values.learning_rate,
+        n_steps=values.n_steps,
+        batch_size=values.batch_size,
+        n_epochs=values.n_epochs,
+        gamma=1.0,
+        gae_lambda=values.gae_lambda,
+        clip_range=values.clip_range,
+        ent_coef=values.ent_coef,
+        vf_coef=values.vf_coef,
+        max_grad_norm=values.max_grad_norm,
+        target_kl=values.target_kl,
+        rollout_buffer_class=SMDPRolloutBuffer,
+        rollout_buffer_kwargs={"tau_s": values.discount_tau_s()},
+        policy_kwargs=network_arguments(values.net_arch, values.activation),
+        seed=_seed_at(config.seed, 0),
+        device="cpu",
+    )
+
+
+def _seed_at(seed: int, steps: int) -> int:
+    """Seed of a start after so many steps; neighbouring seeds share no environment seeds."""
+    return int(np.random.SeedSequence([seed, steps]).generate_state(1)[0] >> 1)
+
+
+def _restore(model: MaskablePPO, config: RunConfig, run: Run) -> None:
+    folder = run.last_checkpoint()
+    read_policy_config(folder)
+    put_weights(model.policy, *read_weights(folder))
+    load_optimiser(folder, model.policy.optimizer)
+    path = folder / "training.json"
+    state = cast(_Progress, validated(_Progress, read_json(path), str(path)))
+    if state.steps >= config.hyperparameters.steps:
+        raise ValueError(
+            f"{run.folder} is trained to its end of {config.hyperparameters.steps} steps: "
+            "ask for more with --steps"
+        )
+    model.num_timesteps, model._n_updates = state.steps, state.updates
