@@ -23,6 +23,7 @@ EPISODE_METRICS = (
     "makespan_s",
     "preemptions",
     "rejected",
+    "unfinished",
 )
 """Keys of a result's summary that are logged for training and validation episodes."""
 _COLUMNS = ("steps", "seed", *EPISODE_METRICS, "hold_share")

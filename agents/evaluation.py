@@ -153,9 +153,8 @@ def validate(
 
 
 def validate_baselines(config: RunConfig) -> dict[str, list[dict[str, float]]]:
-    """What each of `BASELINES` reaches on the validation episodes of a run, in `validate`'s form."""
-    slo = config.scenario.slo
-    limits = tuple(math.inf if v is None else v for v in (slo.ttft_s, slo.tbt_s, slo.e2e_s))
+    """What each of `BASELINES` reaches on the validation episodes of a run, as in `validate`."""
+    limits = config.scenario.slo.limits_s()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in BASELINES}
     for seed in validation_seeds(config):
         table, fleet = config.scenario.build(seed)

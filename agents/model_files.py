@@ -82,7 +82,9 @@ def observed_features() -> dict[str, list[str]]:
     return {key: [feature.name for feature in row] for key, row in columns.items()}
 
 
-def save_policy(folder: Path, policy: Policy, config: RunConfig, env: RoutingEnv, steps: int) -> None:
+def save_policy(
+    folder: Path, policy: Policy, config: RunConfig, env: RoutingEnv, steps: int
+) -> None:
     """Write a policy into an existing folder.
 
     Args:

@@ -1,13 +1,14 @@
 """The folder of a training run: where each file lies, and writing that leaves no half of one.
 
-    RUN/
-      config.yaml        everything that the outcome depends on (`agents.settings.RunConfig`)
-      metadata.yaml      versions, machine, and the command of every start and resumption
-      tensorboard/       scalars, defined in docs/metrics.md
-      validation.csv     one row an evaluation and validation episode
-      checkpoints/N/     after N steps: policy, optimiser, counters; `--resume` takes the last
-      best/              the policy with the lowest validation latency, and its score
-      final/             the policy at the end
+| in RUN | what |
+|---|---|
+| `config.yaml` | everything that the outcome depends on (`agents.settings.RunConfig`) |
+| `metadata.yaml` | versions, machine, and the command of every start and resumption |
+| `tensorboard/` | scalars, defined in docs/metrics.md |
+| `validation.csv` | one row an evaluation and validation episode |
+| `checkpoints/N/` | after N steps: policy, optimiser, counters; `--resume` takes the last |
+| `best/` | the policy with the lowest validation latency, and its score |
+| `final/` | the policy at the end |
 """
 
 from __future__ import annotations

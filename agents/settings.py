@@ -37,9 +37,10 @@ class Hyperparameters(Strict):
     """Step size of Adam."""
     tau_s: float | None = Field(gt=0)
     """Seconds after which a reward counts 1/e; null does not discount."""
-    horizon_s: float | None = Field(gt=0)
-    """Simulated seconds after which a training episode is cut, with the value of what would have
-    followed; null never cuts. Keeps hopeless backlogs from filling the experience."""
+    episode_share: float | None = Field(gt=0, le=1)
+    """Share of the time span of the arrivals after which the longest training episodes are cut,
+    with the value of what would have followed; null plays all to the end. An agent can't see the
+    end coming, so the draining of the fleet would be noise to the critic."""
     gae_lambda: float = Field(ge=0, le=1)
     """Lambda of generalised advantage estimation, per decision."""
     clip_range: float = Field(gt=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from agents.model_files import (
 from agents.runs import Run
 from agents.settings import RunConfig, validated
 from agents.smdp import Durations, SMDPRolloutBuffer
+from envs.scenarios import SEEDS
 from envs.scenarios.strict import Strict
 
 
@@ -112,11 +114,24 @@ def train(
 
 
 def make_vec_env(config: RunConfig) -> VecEnv:
-    """The environment copies that training steps, with episode returns in `info["episode"]`."""
-    values = config.hyperparameters
-    horizon_s = math.inf if values.horizon_s is None else values.horizon_s
-    copies = [lambda: make_env(config, horizon_s)] * values.n_envs
+    """The environment copies that training steps, with episode returns in `info["episode"]`.
+
+    Copy i of n cuts its episodes after the part (i + 1) / n of the longest, so that the copies
+    do not all fill up from empty, and begin anew, at the same time.
+    """
+    n, longest_s = config.hyperparameters.n_envs, _longest_episode_s(config)
+    copies = [partial(make_env, config, longest_s * (i + 1) / n) for i in range(n)]
     return VecMonitor(DummyVecEnv(cast("list[Callable[[], Any]]", copies)))
+
+
+def _longest_episode_s(config: RunConfig) -> float:
+    """Simulated seconds after which the longest training episodes are cut."""
+    share = config.hyperparameters.episode_share
+    if share is None:
+        return math.inf
+    table = config.scenario.build(SEEDS["train"].start)[0]
+    # A trace of one moment has no span.
+    return share * float(table.arrival_s[-1]) or math.inf
 
 
 def build_model(config: RunConfig, env: VecEnv) -> MaskablePPO:

@@ -163,7 +163,7 @@ def _text(outcome: Outcome, config: RunConfig) -> str:
 def _asked_to_stop() -> Iterator[Event]:
     """An event that Ctrl-C or a termination sets; a second one interrupts as usual."""
     stop = Event()
-    before = {}
+    before: dict[signal.Signals, Any] = {}
 
     def ask(number: int, frame: object) -> None:
         stop.set()

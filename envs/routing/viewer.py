@@ -73,7 +73,8 @@ class Viewer:
     def _build(self, size: int) -> None:
         """Lay out axes and artists, which `_update` then only moves."""
         self.close()
-        shape = {"figsize": (WIDTH / _DPI, HEIGHT / _DPI), "dpi": _DPI, "facecolor": "white"}
+        inches = (WIDTH / _DPI, HEIGHT / _DPI)
+        shape: dict[str, Any] = {"figsize": inches, "dpi": _DPI, "facecolor": "white"}
         if self._window is not None:
             self._figure = self._window.figure(**shape)
             self._canvas = self._figure.canvas
@@ -87,7 +88,7 @@ class Viewer:
         self._background: Any = None
         self._clear_curves()
         grid = self._figure.add_gridspec(
-            4, 1, left=0.075, right=0.925, bottom=0.075, top=0.905, hspace=0.42
+            4, 1, left=0.075, right=0.925, bottom=0.075, top=0.905, hspace=0.46
         )
         self._axes = [self._figure.add_subplot(grid[i]) for i in range(4)]
         for axis in self._axes:
@@ -106,7 +107,7 @@ class Viewer:
         self._axes[2].set_xlabel("instance", fontsize=8, color=_INK, labelpad=1)
         self._build_curves()
         self._title = self._figure.text(
-            0.075, 0.955, "", fontsize=11, fontweight="bold", color=_INK, va="center"
+            0.075, 0.958, "", fontsize=10, fontweight="bold", color=_INK, va="center"
         )
         self._moving = [*self._bars, self._queue, self._latency, self._title]
         for artist in self._moving:
@@ -161,8 +162,8 @@ class Viewer:
             self._background = None
         mean = "-" if math.isnan(load.latency_s) else f"{load.latency_s:,.2f} s"
         self._title.set_text(
-            f"t = {load.now_s:,.1f} s     router queue {load.queued:,}     "
-            f"in the system {load.in_system:,}     served {load.served:,} of {load.requests:,}     "
+            f"t = {load.now_s:,.1f} s    router queue {load.queued:,}    "
+            f"in the system {load.in_system:,}    served {load.served:,} of {load.requests:,}    "
             f"mean latency {mean}"
         )
 

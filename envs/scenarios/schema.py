@@ -76,7 +76,8 @@ class Scenario(Strict):
                 evaluation never share an episode.
 
         Returns:
-            The requests with predicted output lengths, and one configuration per instance.
+            The requests with predicted output lengths (their own, where a trace has some), and
+            one configuration per instance.
 
         Raises:
             ScenarioError: The catalogue lacks a name, or a parameter of the workload is refused.
@@ -91,6 +92,8 @@ class Scenario(Strict):
             raise
         except ValueError as error:
             raise ScenarioError(self.name, str(error), ("workload",)) from error
+        if "predicted_output_tokens" in table.given:
+            return table, engines
         # A stream of its own: with the workload's seed, errors would follow the lengths.
         stream = np.random.SeedSequence([seed, 1]).generate_state(1)
         return table.with_predictions(self.prediction.sigma, seed=int(stream[0])), engines

@@ -99,7 +99,7 @@ def _dots(
     is_reference: Sequence[bool],
 ) -> None:
     """Dots with intervals; what lies far outside is an arrow at the edge with its value."""
-    low, high = _span(estimates)
+    low, high = _span(estimates, is_reference)
     far = [not low <= e.mean <= high for e in estimates]
     fig.add_scatter(
         x=[min(max(e.mean, low), high) for e in estimates],
@@ -129,19 +129,29 @@ def _dots(
     fig.update_xaxes(range=[low - margin, high + margin], row=1, col=column)
 
 
-def _span(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """Range of an axis that shows everything but what lies far above the middle."""
+def _span(estimates: Sequence[Estimate], shown: Sequence[bool]) -> tuple[float, float]:
+    """Range of an axis that shows all but what lies far above the middle.
+
+    Args:
+        estimates: What is drawn.
+        shown: Which of it must be in the range.
+    """
     means = np.array([e.mean for e in estimates if math.isfinite(e.mean)])
     if not means.size:
         return 0.0, 1.0
     middle = float(np.median(means))
     spread = float(np.median(np.abs(means - middle)))
     fence = middle + max(10.0 * spread, 0.25 * abs(middle))
-    near = [e for e in estimates if e.mean <= fence]
+    fence = max([fence, *(e.mean for e, must in zip(estimates, shown, strict=True) if must)])
+    high = -math.inf
+    # What lies within the interval of something shown is shown as well, with its own interval.
+    while fence > high:
+        near = [e for e in estimates if e.mean <= fence]
+        high = fence
+        fence = max(e.high if e.has_interval else e.mean for e in near)
     low = min(e.low if e.has_interval else e.mean for e in near)
-    high = max(e.high if e.has_interval else e.mean for e in near)
-    pad = 0.02 * abs(middle) + 1e-9 if low == high else 0.0
-    return low - pad, high + pad
+    pad = 0.02 * abs(middle) + 1e-9 if low == fence else 0.0
+    return low - pad, fence + pad
 
 
 def trade_off(comparison: Comparison, records: Sequence[Record]) -> Figure:
@@ -168,14 +178,16 @@ def trade_off(comparison: Comparison, records: Sequence[Record]) -> Figure:
                 name=escape(router), legendgroup=router, showlegend=column == 2, row=1, col=column,
                 hovertemplate=f"{escape(router)}: %{{y:.0%}} within %{{x:.3g}} s<extra></extra>",
             )  # fmt: skip
-    for update, title, key in (
-        (fig.update_xaxes, "mean (s)", SORT_BY),
-        (fig.update_yaxes, "p99 (s)", "e2e_p99_s"),
-    ):
+    outside: set[str] = set()
+    for update, key in ((fig.update_xaxes, SORT_BY), (fig.update_yaxes, "e2e_p99_s")):
         means = [Estimate(r.mean[key].mean, math.nan, math.nan, 0) for r in comparison.rows]
-        low, high = _span(means)
+        low, high = _span(means, [r.router == comparison.reference for r in comparison.rows])
+        outside |= {r.router for r in comparison.rows if not low <= r.mean[key].mean <= high}
         margin = 0.08 * (high - low)
-        update(title_text=title, range=[low - margin, high + margin], row=1, col=1)
+        update(range=[low - margin, high + margin], row=1, col=1)
+    beyond = f"; {len(outside)} beyond the edges" if outside else ""
+    fig.update_xaxes(title_text=f"mean (s){beyond}", row=1, col=1)
+    fig.update_yaxes(title_text="p99 (s)", title_standoff=4, row=1, col=1)
     for column in (2, 3):
         fig.update_xaxes(title_text="seconds (log scale)", type="log", dtick=1, row=1, col=column)
         fig.update_yaxes(tickformat=".0%", range=[0, 1.01], row=1, col=column)
