@@ -26,7 +26,13 @@ EXAMPLE = """servegym train routing
   tensorboard --logdir runs/kv4k/tensorboard"""
 
 FOLDER = Path("runs/train-routing")
-_QUICK = {"steps": 20_000, "validation_episodes": 2, "validate_every": 10_000}
+_QUICK = {
+    "steps": 20_000,
+    "n_steps": 128,
+    "batch_size": 1_024,
+    "validate_every": 10_000,
+    "validation_episodes": 2,
+}
 _INTERRUPTED = 130
 
 
@@ -89,8 +95,6 @@ def main(args: Args) -> int:
         say(
             f"stopped: what was learned from {outcome.steps} steps is kept; go on with: "
             f"servegym train routing --resume {outcome.folder}"
-            if outcome.steps
-            else "stopped before the first update, so there is nothing to go on from"
         )
         return _INTERRUPTED
     data = {

@@ -157,7 +157,7 @@ class Trace(Strict):
             table = read_trace(self.path, self.format, seed=seed, **options)
         else:
             # The formats that bring times and lengths of their own kind take no such options.
-            cleaning = {"sort": self.sort, "on_zero": self.on_zero}
+            cleaning: dict[str, Any] = {"sort": self.sort, "on_zero": self.on_zero}
             given = {k: v for k, v in cleaning.items() if k in self.model_fields_set}
             table = self._part(read_trace(self.path, self.format, self.columns, **given))
         return table if self.limit is None else table[: self.limit]

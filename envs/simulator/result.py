@@ -15,7 +15,6 @@ from envs.simulator.state import PS_PER_S, SERVED, STATUS_TEXT, UNFINISHED, Stat
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
 
-LATENCIES = ("e2e_s", "ttft_s", "tbt_s", "queueing_s")
 _PERCENTILES = (50, 90, 95, 99)
 
 
@@ -75,7 +74,7 @@ class Result:
 
         `e2e_s` arrival to last token, `ttft_s` arrival to first token, `tbt_s` mean time between
         tokens (NaN for one-token answers), `queueing_s` arrival to first admission (router queue
-        plus waiting queue).
+        plus waiting queue), `router_wait_s` arrival to dispatch.
         """
         served = self.requests["status"] == SERVED
         rows = self.requests[served]
@@ -87,6 +86,7 @@ class Result:
             "ttft_s": (rows["first_token_ps"] - arrival) / PS_PER_S,
             "tbt_s": (rows["finish_ps"] - rows["first_token_ps"]) / PS_PER_S / gaps,
             "queueing_s": (rows["admit_ps"] - arrival) / PS_PER_S,
+            "router_wait_s": (rows["dispatch_ps"] - arrival) / PS_PER_S,
         }
 
     def summary(self) -> dict[str, float]:

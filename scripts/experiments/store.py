@@ -149,10 +149,6 @@ class Store:
 def record(scenario: str, seed: int, router: str, result: Result, wall_s: float) -> Record:
     """Take from a result what tables and plots need; `wall_s` is what the simulation took."""
     summary = {key: float(value) for key, value in result.summary().items()}
-    dispatched = result.requests["dispatch_ps"] >= 0
-    rows = result.requests[dispatched]
-    held = (rows["dispatch_ps"] - rows["arrival_ps"]) / _PS_PER_S
-    summary["router_wait_mean_s"] = float(held.mean()) if len(held) else float("nan")
     summary["wall_s"] = wall_s
     shares = np.linspace(0.0, 1.0, CURVE_POINTS)
     latencies = result.latencies()

@@ -146,7 +146,7 @@ def test_hyperparameters_are_checked(tmp_path):
     with pytest.raises(ValueError, match="learning_rate"):
         load_hyperparameters(ROUTING, file)
     file.write_text(f"{ROUTING}: {{n_envs: 1, n_steps: 16}}\n")
-    with pytest.raises(ValueError, match="batch_size 2048 exceeds"):
+    with pytest.raises(ValueError, match="batch_size 4096 exceeds"):
         load_hyperparameters(ROUTING, file)
     file.write_text("learning_rate: 0.1\n")
     with pytest.raises(ValueError, match="under the key"):
