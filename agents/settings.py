@@ -24,7 +24,7 @@ class Hyperparameters(Strict):
     """Values of one training run that are neither the task nor the seed."""
 
     steps: int = Field(ge=1)
-    """Environment steps (decisions) of all copies together."""
+    """Environment steps (decisions) of all copies together, rounded up to whole updates."""
     n_envs: int = Field(ge=1, le=4096)
     """Copies of the environment that are stepped together."""
     n_steps: int = Field(ge=1)

@@ -44,7 +44,7 @@ class Args(CommonArgs):
     """Preset or YAML file to train on; router-kv6k-rate9 unless given."""
     steps: int | None = None
     """Decisions of all copies of the environment together, earlier ones of a resumed run
-    included."""
+    included, rounded up to whole updates."""
     quick: bool = False
     """A short run (20,000 steps), to see that everything works."""
     seed: int | None = None
