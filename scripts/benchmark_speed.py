@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from scripts.common import CommonArgs, show, table
+from scripts.common import SeededArgs, show, table
 
 if TYPE_CHECKING:
     from scripts.experiments.speed import Replay
@@ -26,7 +26,7 @@ _FLOORS = {4: 1_500_000, 64: 400_000}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(CommonArgs):
+class Args(SeededArgs):
     """Options of `servegym benchmark speed`."""
 
     parts: Annotated[tuple[Part, ...], tyro.conf.arg(metavar="PART ...")] = (
@@ -60,16 +60,18 @@ def main(args: Args) -> int:
         for instances in _INSTANCES:
             for load in LOADS:
                 say(f"replay of {args.requests} requests, {instances} instances, {load} load ...")
-                found = replay_speed(instances, load, args.requests, args.rounds)
+                found = replay_speed(instances, load, args.requests, args.rounds, args.seed)
                 data["replay"].append(asdict(found) | _medians(found))
     if "env" in args.parts:
         say("steps of the routing environment and of CartPole-v1 ...")
-        data["env"] = env_speed(args.seconds, args.rounds)
+        data["env"] = env_speed(args.seconds, args.rounds, args.seed)
     if "start" in args.parts:
         say("start without compiled code (up to some minutes) ...")
         data["start"] = start_times()
     data["load_average_at_end"] = machine()["load_average_1min"]
     file = args.output or FILE
+    if not file.suffix:
+        file = file / FILE.name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(data, indent=2), encoding="utf-8")
     show(args, data | {"written": file}, f"{_text(data)}\nwritten: {file}")

@@ -50,7 +50,9 @@ class Replay:
         return statistics.median(self.per_cpu_s)
 
 
-def replay_speed(instances: int, load: str, requests: int, rounds: int = 5) -> Replay:
+def replay_speed(
+    instances: int, load: str, requests: int, rounds: int = 5, seed: int = 0
+) -> Replay:
     """Replay the router paper's request mix with join-the-shortest-queue.
 
     Args:
@@ -58,6 +60,7 @@ def replay_speed(instances: int, load: str, requests: int, rounds: int = 5) -> R
         load: A key of `LOADS`.
         requests: Requests of one round.
         rounds: Rounds; the first call also compiles, untimed.
+        seed: Seed of the workload.
     """
     from envs.scenarios import load_fleet
     from envs.simulator import Simulation
@@ -65,7 +68,7 @@ def replay_speed(instances: int, load: str, requests: int, rounds: int = 5) -> R
     from scripts.experiments.contenders import find_router
 
     fleet = load_fleet("v100-llama2-7b-x4", {"groups": {"v100": {"count": instances}}}).engines()
-    table = router_mix(requests, LOADS[load] * instances, 0).with_predictions(seed=0)
+    table = router_mix(requests, LOADS[load] * instances, seed).with_predictions(seed=seed)
     router = find_router("jsq", {})
     Simulation(table[: min(requests, 100)], fleet).run(router)
     wall, cpu = [], []
@@ -78,7 +81,7 @@ def replay_speed(instances: int, load: str, requests: int, rounds: int = 5) -> R
     return Replay(instances, load, requests, tuple(wall), tuple(cpu))
 
 
-def env_speed(seconds: float = 1.0, rounds: int = 5) -> dict[str, Any]:
+def env_speed(seconds: float = 1.0, rounds: int = 5, seed: int = 0) -> dict[str, Any]:
     """Steps per second of the routing environment beside CartPole-v1, in turns.
 
     Both take fixed actions and are reset at every end, inside the timing. The turns alternate, so
@@ -90,10 +93,10 @@ def env_speed(seconds: float = 1.0, rounds: int = 5) -> dict[str, Any]:
     envs = [(gymnasium.make(name), actions) for name, actions in pairs]
     speeds: list[list[float]] = [[], []]
     for env, actions in envs:
-        _steps_per_s(env, actions, 0.1)
+        _steps_per_s(env, actions, 0.1, seed)
     for _ in range(rounds):
         for (env, actions), found in zip(envs, speeds, strict=True):
-            found.append(_steps_per_s(env, actions, seconds))
+            found.append(_steps_per_s(env, actions, seconds, seed))
     for env, _ in envs:
         env.close()
     ours, theirs = (statistics.median(found) for found in speeds)
@@ -101,8 +104,8 @@ def env_speed(seconds: float = 1.0, rounds: int = 5) -> dict[str, Any]:
     return {"routing_steps_per_s": ours, "cartpole_steps_per_s": theirs, "ratio": ratio}
 
 
-def _steps_per_s(env: Any, actions: int, seconds: float) -> float:
-    env.reset(seed=0)
+def _steps_per_s(env: Any, actions: int, seconds: float, seed: int) -> float:
+    env.reset(seed=seed)
     steps, start = 0, time.perf_counter()
     while True:
         for _ in range(200):
