@@ -6,11 +6,13 @@ import difflib
 from dataclasses import replace
 from typing import Any, cast
 
+from baselines.oracles import oracle
 from baselines.routing import counts, paper, predictive, tokens
 from envs.simulator.config import QUEUE_ORDERS, QueueOrder
 from envs.simulator.mixing import ALPHA, EPSILON
 from envs.simulator.policy import DecideFunction, RoutingPolicy
 
+_ORACLE = "[oracle]"
 PULL_THETAS = (0.0, 0.1, 0.15, 0.2, 0.3)
 # A decode step of one sequence and each further sequence on the V100 preset, in prompt tokens.
 V100_STEP = {"step_tokens": 16.7 / 0.32, "sequence_tokens": 1.5 / 0.32}
@@ -103,7 +105,8 @@ def router(name: str, **parameters: float) -> RoutingPolicy:
 
     Args:
         name: A key of `routers()`. The ending `+sjf` or `+fcfs` sets the order of the router
-            queue, as in `jsq+sjf`; a queue only forms under rules that hold requests.
+            queue, as in `jsq+sjf`; a queue only forms under rules that hold requests. The
+            ending `[oracle]` has the rule run with true output lengths (`baselines.oracles`).
         **parameters: Values that replace the rule's defaults; they are added to its name, as in
             `pull(theta=0.3)`. `decision_interval_s` is also accepted, for every rule.
 
@@ -111,6 +114,8 @@ def router(name: str, **parameters: float) -> RoutingPolicy:
         ValueError: The name, the ending or a parameter is unknown; the message lists close
             names, or those that exist.
     """
+    if name.endswith(_ORACLE):
+        return oracle(router(name.removesuffix(_ORACLE), **parameters))
     known = routers()
     base, plus, order = name.partition("+")
     if base not in known:
@@ -132,9 +137,15 @@ def router(name: str, **parameters: float) -> RoutingPolicy:
 
 
 def default_benchmark_set() -> list[RoutingPolicy]:
-    """Every rule once, max_capacity also event-driven, pull at five thetas in both orders."""
+    """Every rule once, with variants.
+
+    The paper's max_capacity also decides at events, and its decode_balancer also knows the true
+    lengths, as the paper's does; pull stands at five thetas in both queue orders.
+    """
     fixed = [rule for rule in _RULES if rule.decide is not predictive.pull]
     place = [rule.name for rule in fixed].index("max_capacity") + 1
     fixed.insert(place, router("max_capacity", decision_interval_s=0.0))
+    place = [rule.name for rule in fixed].index("decode_balancer") + 1
+    fixed.insert(place, router("decode_balancer[oracle]"))
     pulls = [router(name, theta=theta) for name in ("pull", "pull_sjf") for theta in PULL_THETAS]
     return fixed + pulls

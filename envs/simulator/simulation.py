@@ -101,6 +101,13 @@ class Simulation:
     def run(self, router: Router, seed: int = 0) -> Result:
         """Run to the end: compiled policies in one machine-code loop, callables step by step."""
         if isinstance(router, RoutingPolicy):
+            if router.oracle and not np.array_equal(
+                self.table.predicted_output_tokens, self.table.output_tokens
+            ):
+                raise ValueError(
+                    f"{router.name} needs the true lengths as predictions: run it with "
+                    "simulate(), or on table.with_predictions(sigma=0)"
+                )
             if router.uses_prediction:
                 self.require_predictions(f"the router {router.name}")
             parameters = np.asarray(router.parameters, np.float64)

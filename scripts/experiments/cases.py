@@ -42,7 +42,7 @@ class Episode:
             policy: The routing rule.
             queue_order: Order of the router queue; without it, the scenario's, else the rule's.
         """
-        options, slo = self.scenario.router, self.scenario.slo
+        options = self.scenario.router
         # What a scenario leaves open, the policy settles.
         given = {k: getattr(options, k) for k in options.model_fields_set}
         return simulate(
@@ -52,7 +52,7 @@ class Episode:
             queue_order=queue_order or given.get("queue_order"),
             decision_interval_s=given.get("decision_interval_s"),
             window=given.get("window"),
-            slo_s=(_limit(slo.ttft_s), _limit(slo.tbt_s), _limit(slo.e2e_s)),
+            slo_s=self.scenario.slo.limits_s(),
             seed=self.seed,
         )
 
@@ -90,8 +90,6 @@ class Case:
         table, engines = self.scenario.build(seed)
         if self.bootstrap:
             table = resample(table, seed)
-            stream = np.random.SeedSequence([seed, 1]).generate_state(1)
-            table = table.with_predictions(self.scenario.prediction.sigma, seed=int(stream[0]))
         return Episode(self.scenario, seed, table, engines)
 
     def identity(self) -> dict[str, Any]:
@@ -185,10 +183,6 @@ def resample(table: RequestTable, seed: int) -> RequestTable:
         frame["deadline_s"] = frame["arrival_s"] + allowed
     calls = ["request_id", "interaction", "call_index", "calls_in_interaction"]
     return table.from_frame(frame.drop(columns=calls, errors="ignore"), source=table.source)
-
-
-def _limit(seconds: float | None) -> float:
-    return math.inf if seconds is None else seconds
 
 
 def _content(path: Path) -> str:
