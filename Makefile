@@ -27,7 +27,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 benchmark: $(INSTALLED)
 	$(BIN)/servegym benchmark $(BENCHMARK) $(ARGS)
 
-# make test ARGS="-m 'not slow' -n 2"
+# Without the slow tests; make test ARGS="-m slow" runs those.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
 

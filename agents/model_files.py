@@ -143,15 +143,10 @@ def load_policy(
     Raises:
         ValueError: A file can't be read, was changed, or does not fit the others or the spaces.
     """
-    config, path = read_policy_config(folder), folder / _WEIGHTS
-    data = _read_bytes(path)
-    if hashlib.sha256(data).hexdigest() != config.weights_sha256:
-        raise ValueError(
-            f"{path} is not the file that {folder / _CONFIG} describes (its SHA-256 differs): "
-            "restore both from the same run"
-        )
+    config = read_policy_config(folder)
+    weights = read_weights(folder)
     policy = Policy(observation_space, action_space, lambda _: 0.0, **config.policy_arguments())
-    put_weights(policy, _tensors(data, path), path)
+    put_weights(policy, *weights)
     policy.set_training_mode(False)
     return policy
 
@@ -168,8 +163,19 @@ def put_weights(policy: nn.Module, weights: Mapping[str, torch.Tensor], path: Pa
 
 
 def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], Path]:
-    """Tensors of a policy's folder, and their file."""
-    return _tensors(_read_bytes(folder / _WEIGHTS), folder / _WEIGHTS), folder / _WEIGHTS
+    """Tensors of a policy's folder, and their file.
+
+    Raises:
+        ValueError: The file can't be read, or is not the one that `policy.json` describes.
+    """
+    config, path = read_policy_config(folder), folder / _WEIGHTS
+    data = _read_bytes(path)
+    if hashlib.sha256(data).hexdigest() != config.weights_sha256:
+        raise ValueError(
+            f"{path} is not the file that {folder / _CONFIG} describes (its SHA-256 differs): "
+            "restore both from the same run"
+        )
+    return _tensors(data, path), path
 
 
 def save_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:

@@ -13,10 +13,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -114,10 +116,34 @@ class Run:
         Raises:
             ValueError: The run has no policy yet.
         """
-        for name in ("best", "final"):
-            if (self.folder / name).is_dir():
-                return self.folder / name
+        for folder in (self.folder / "best", self.folder / "final"):
+            # Training may run, or have died, between moving the old one away and the new one in.
+            for path in (folder, _beside(folder, "old")):
+                if path.is_dir():
+                    return path
         return self.last_checkpoint()
+
+    def go_back_to(self, steps: int, steps_of: Callable[[Path], int]) -> None:
+        """Forget what was found after a checkpoint, from which training goes another way.
+
+        Rows of `validation.csv`, and the best and final policy where they are later, are removed.
+
+        Args:
+            steps: Steps of the checkpoint.
+            steps_of: Gives the steps of a policy's folder.
+        """
+        for folder in (self.folder / "best", self.folder / "final"):
+            recover(folder)
+            if folder.is_dir() and steps_of(folder) > steps:
+                shutil.rmtree(folder)
+        if self.validation.is_file():
+            with self.validation.open(newline="", encoding="utf-8") as file:
+                header, *rows = [*csv.reader(file)] or [[]]
+            text = io.StringIO(newline="")
+            # A row that a crash cut short is later than any checkpoint.
+            kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= steps]
+            csv.writer(text).writerows([header, *kept] if header else [])
+            write_text(self.validation, text.getvalue())
 
     def note_start(self, steps: int, about: Mapping[str, Any]) -> None:
         """Add a start to `metadata.yaml`.
@@ -144,7 +170,7 @@ def versions() -> dict[str, str]:
 def write_text(path: Path, text: str) -> None:
     """Write a file, or leave it as it was."""
     beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(text, encoding="utf-8", newline="")
     os.replace(beside, path)
 
 
@@ -155,8 +181,12 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `folder` when all of it is written."""
-    new, old = (folder.with_name(f".{folder.name}.{end}") for end in ("new", "old"))
+    """A folder to fill, which takes the place of `folder` when all of it is written.
+
+    Whenever the process dies, `folder` is there, or `recover` brings back what it was.
+    """
+    recover(folder)
+    new, old = _beside(folder, "new"), _beside(folder, "old")
     for path in (new, old):
         shutil.rmtree(path, ignore_errors=True)
     new.mkdir(parents=True)
@@ -165,3 +195,14 @@ def replacing(folder: Path) -> Iterator[Path]:
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Bring back a folder that `replacing` had moved away when the process died."""
+    old = _beside(folder, "old")
+    if old.is_dir() and not folder.exists():
+        os.replace(old, folder)
+
+
+def _beside(folder: Path, end: str) -> Path:
+    return folder.with_name(f".{folder.name}.{end}")

@@ -74,7 +74,7 @@ def train(
     Args:
         config: What to train.
         run: Where files go.
-        resume: Go on from the last checkpoint of the run.
+        resume: Go on from the last checkpoint of the run; what was found later is removed.
         about: Plain values for `metadata.yaml`, such as the command.
         advance: Called with the number of steps done since its last call.
         should_stop: Asked after every step; True stops, with a checkpoint.
@@ -90,6 +90,7 @@ def train(
         model = build_model(config, env)
         if resume:
             _restore(model, config, run)
+            run.go_back_to(model.num_timesteps, lambda path: read_policy_config(path).steps)
         # Anew at every start, so that a resumed run does not replay the first episodes.
         model.set_random_seed(_seed_at(config.seed, model.num_timesteps))
         model.set_logger(configure(str(run.tensorboard), ["tensorboard"]))
@@ -166,7 +167,6 @@ def _seed_at(seed: int, steps: int) -> int:
 
 def _restore(model: MaskablePPO, config: RunConfig, run: Run) -> None:
     folder = run.last_checkpoint()
-    read_policy_config(folder)
     put_weights(model.policy, *read_weights(folder))
     load_optimiser(folder, model.policy.optimizer)
     path = folder / "training.json"

@@ -190,7 +190,7 @@ def _claim(
     contenders: Sequence[Contender],
     seeds: Sequence[int],
 ) -> None:
-    from scripts.experiments.machine import code_hash, command_line, machine, now, versions
+    from scripts.experiments.machine import code_identity, command_line, machine, now, versions
 
     about = {
         "command": command_line(),
@@ -200,11 +200,8 @@ def _claim(
         "options": {k: _plain(v) for k, v in vars(args).items()},
         "seeds": list(seeds),
     }
-    used = versions()
     identity = {
-        "servegym": used["servegym"],
-        "numpy": used["numpy"],
-        "code": code_hash(),
+        **code_identity(),
         "requests_kept": store.keep_requests,
         "scenarios": {case.name: case.identity() for case in cases},
         "routers": {c.label: c.identity() for c in contenders},
@@ -226,9 +223,9 @@ def _publish(
         records, reference or Baseline.parse(args.reference).label, seed=args.seed
     )
     summary = summary_frame(records)
-    summary.to_parquet(store.folder / "summary.parquet", index=False)
-    summary.to_csv(store.folder / "summary.csv", index=False)
-    table_frame(comparisons).to_csv(store.folder / "table.csv", index=False)
+    store.write_frame("summary.parquet", summary)
+    store.write_frame("summary.csv", summary)
+    store.write_frame("table.csv", table_frame(comparisons))
     write_report(store, cases, comparisons, records, note)
     return comparisons
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -49,18 +49,11 @@ class Args(CommonArgs):
     """A short run (20,000 steps), to see that everything works."""
     seed: int | None = None
     """Seed of initial weights, sampling and training episodes; 0 unless given."""
-    reward: (
-        Literal[
-            "latency",
-            "latency_shaped",
-            "slo_goodput",
-            "paper_baseline",
-            "workload_aware",
-            "workload_guided",
-        ]
-        | None
-    ) = None
-    """What to maximise; latency unless given."""
+    reward: Annotated[str | None, tyro.conf.arg(metavar="MODE")] = None
+    """What to maximise, latency unless given; docs/metrics.md lists the modes, and so does the
+    answer to an unknown one. workload_guided is the paper's guided reward, not its whole
+    algorithm: the learner discounts by time, as always, and does not follow the guided discount;
+    and the guidance decays with the episodes of each environment copy on its own."""
     queue_order: Literal["fcfs", "sjf"] | None = None
     """Order of the router queue; without it, the hyper-parameters' own."""
     n_envs: int | None = None

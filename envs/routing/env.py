@@ -100,7 +100,8 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         render_mode: `rgb_array` or `human`.
 
     `reset(options=...)` takes `scenario`, `trace`, `start_s` and `duration_s` (a part of the
-    workload), and `workload_seed` (the same workload for every policy that is compared).
+    workload), and `workload_seed` (the same workload for every policy that is compared). The
+    queue order, clock and window stay those of the environment whatever the scenario.
 
     ## Example
     >>> import gymnasium
@@ -144,6 +145,8 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         self.decision_interval_s = (
             router.decision_interval_s if decision_interval_s is None else decision_interval_s
         )
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, not {self.window}")
         self.horizon_s = horizon_s
         self.simulation: Simulation | None = None
         self._trace = _read(trace)
@@ -176,16 +179,14 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         }
         self._mask = np.zeros(self.hold + 1, np.int8)
         self._record = np.zeros(1, ENV_DTYPE)
-        for key, buffer in self._buffers.items():
-            self._record[f"{key}_at"] = buffer.ctypes.data
-        self._record["mask_at"] = self._mask.ctypes.data
+        self._token_sums = np.zeros(1, np.int64)
+        self._over = True
         self._record["rows"] = self.rows
         self._record["horizon_ps"] = seconds_to_ps(horizon_s)
         self._record["tau_s"] = self.reward.tau_s
         self._record["alpha"] = self.reward.alpha
         self._record["epsilon"] = self.reward.epsilon
-        self._address = int(self._record.ctypes.data)
-        self._row = self._record[0]
+        self._bind()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -225,6 +226,7 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
             buffer.fill(0.0)
         self._buffers["valid"][: len(fleet)] = 1.0
         transition.start_at(self._address)
+        self._over = False
         info: dict[str, Any] = {"action_mask": self._mask.copy(), "dt": 0.0}
         if self.reward.mode == "workload_guided":
             info["guided_discount"] = self.reward.guided_discount(self._episode)
@@ -235,14 +237,19 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
     def step(
         self, action: int | np.integer[Any]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Carry out one decision and run to the next."""
-        if self.simulation is None:
-            raise gymnasium.error.ResetNeeded("call reset() before step()")
+        """Carry out one decision and run to the next.
+
+        Raises:
+            ResetNeeded: No episode has begun, or it has ended.
+        """
+        if self.simulation is None or self._over:
+            raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset()")
         transition.transition_at(self._address, int(action))
         row = self._row
         terms = {term: weight * float(row[term]) for term, weight in self._weights}
         terminated = bool(row["ended"])
         truncated = bool(row["cut"]) and not terminated
+        self._over = terminated or truncated
         info: dict[str, Any] = {
             "action_mask": self._mask.copy(),
             "dt": float(row["dt_s"]),
@@ -254,7 +261,7 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
             },
             "action_obeyed": bool(row["obeyed"]),
         }
-        if terminated or truncated:
+        if self._over:
             info["episode_metrics"] = self.simulation.result("episode").summary()
         if self.render_mode == "human":
             self.render()
@@ -290,13 +297,34 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
             self._viewer.close()
             self._viewer = None
 
+    def _bind(self) -> None:
+        """Tell compiled code where the arrays lie."""
+        record = self._record
+        for key, buffer in self._buffers.items():
+            record[f"{key}_at"] = buffer.ctypes.data
+        record["mask_at"] = self._mask.ctypes.data
+        record["tokens_at"] = self._token_sums.ctypes.data
+        if self.simulation is not None:
+            record["head_at"] = self.simulation.state.head.ctypes.data
+        self._address = int(record.ctypes.data)
+        self._row = record[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_viewer": None, "_row": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._record = self._record.view(ENV_DTYPE)
+        self._bind()
+
     def _observation(self) -> Observation:
         return {key: buffer.copy() for key, buffer in self._buffers.items()}
 
     def _engines(self, scenario: Scenario) -> list[EngineConfig]:
-        if scenario.name not in self._fleets:
-            self._fleets[scenario.name] = scenario.fleet.engines()
-        return self._fleets[scenario.name]
+        key = scenario.fleet.model_dump_json()
+        if key not in self._fleets:
+            self._fleets[key] = scenario.fleet.engines()
+        return self._fleets[key]
 
     def _workload(self, scenario: Scenario, options: dict[str, Any], seed: int) -> RequestTable:
         trace = _read(options["trace"]) if "trace" in options else self._trace
@@ -304,7 +332,7 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
             table = scenario.build(seed)[0]
         else:
             known = "predicted_output_tokens" in trace.given
-            table = trace if known else trace.with_predictions(scenario.prediction.sigma, seed)
+            table = trace if known else scenario.predict(trace, seed)
         start = float(options.get("start_s", 0.0))
         end = start + float(options.get("duration_s", float("inf")))
         first, last = np.searchsorted(table.arrival_s, [start, end])
@@ -315,16 +343,14 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
 
     def _point_at(self, simulation: Simulation, sigma: float, start_s: float) -> None:
         record = self._record
-        record["head_at"] = simulation.state.head.ctypes.data
         record["prediction_sigma"] = sigma
         record["day_start_s"] = start_s
         record["needs_outstanding"] = int(any(term == "outstanding" for term, _ in self._weights))
         if "future" in self._buffers:
             table = simulation.table
-            sums = np.zeros(len(table) + 1, np.int64)
-            np.cumsum(table.prompt_tokens + table.output_tokens, out=sums[1:])
-            self._token_sums = sums
-            record["tokens_at"] = sums.ctypes.data
+            self._token_sums = np.zeros(len(table) + 1, np.int64)
+            np.cumsum(table.prompt_tokens + table.output_tokens, out=self._token_sums[1:])
+        self._bind()
 
 
 def _read(trace: str | Path | RequestTable | None) -> RequestTable | None:

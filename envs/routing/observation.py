@@ -220,17 +220,30 @@ def outstanding(s: Any) -> float:
             predicted = requests[running[i, j]].predicted
             total += max(1.0 - generated / predicted, 0.0)
         total += inst.waiting
-        if engine(s, i).preempted > 0 and inst.waiting > 0:
+        if inst.waiting > 0:
             total -= _progress_of_preempted(s, i)
     return total
 
 
 @compiled
 def _progress_of_preempted(s: Any, i: int) -> float:
-    """Generated share of the waiting requests that were preempted from instance i."""
+    """Generated share of the waiting requests that were preempted from instance i.
+
+    They have negative keys and stand before all others, in a list as in a heap.
+    """
     total = 0.0
-    for r in range(s.next_arrival):
-        row = request(s, r)
-        if row.instance == i and row.finish_ps < 0 and row.preemptions > 0 and row.key < 0:
-            total += min(row.generated / row.predicted, 1.0)
+    r = engine(s, i).root
+    if request(s, r).key >= 0:
+        return total
+    # Not by recursion, which Numba can't load from its cache.
+    ahead = np.empty(instance(s, i).waiting, np.int64)
+    ahead[0], count = r, 1
+    while count > 0:
+        count -= 1
+        row = request(s, ahead[count])
+        total += min(row.generated / row.predicted, 1.0)
+        for following in (row.left, row.right):
+            if following >= 0 and request(s, following).key < 0:
+                ahead[count] = following
+                count += 1
     return total

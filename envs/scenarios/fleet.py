@@ -30,6 +30,8 @@ class EngineGroup(Strict):
     """GPUs that share one instance's weights."""
     engine: str = "vllm"
     """Serving engine whose measurements the cost model follows."""
+    precision: Literal["bf16", "fp8", "int8", "fp4", "int4"] = "bf16"
+    """Number format of the weights, which sets the step times and the room for the KV cache."""
     kv_capacity_tokens: int | None = Field(default=None, ge=1)
     """Tokens that the KV cache holds; without it, what GPU memory leaves after the weights."""
     memory_utilization: float = Field(default=0.9, gt=0, le=1)
@@ -51,7 +53,7 @@ class EngineGroup(Strict):
     def _check_together(self) -> EngineGroup:
         if self.preset is not None:
             extra = [key for key in ("model", "gpu") if getattr(self, key) is not None]
-            extra += {"tensor_parallel", "engine"} & self.model_fields_set
+            extra += {"tensor_parallel", "engine", "precision"} & self.model_fields_set
             if extra:
                 raise ValueError(f"a preset settles {' and '.join(sorted(extra))}: leave them out")
         elif self.model is None or self.gpu is None:
@@ -101,7 +103,7 @@ class EngineGroup(Strict):
 
         # The validator has seen to it that both are given.
         assert self.model is not None and self.gpu is not None
-        return cost_model(self.model, self.gpu, self.tensor_parallel, self.engine)
+        return cost_model(self.model, self.gpu, self.tensor_parallel, self.engine, self.precision)
 
     def _capacity(self, cost: CostModel) -> int:
         if self.kv_capacity_tokens is not None:
@@ -112,7 +114,7 @@ class EngineGroup(Strict):
         from envs.hardware import kv_capacity_tokens
 
         return kv_capacity_tokens(
-            cost.model, cost.gpu, cost.tensor_parallel, self.memory_utilization
+            cost.model, cost.gpu, cost.tensor_parallel, self.memory_utilization, cost.precision
         )
 
     def _hourly(self, cost: CostModel) -> float:

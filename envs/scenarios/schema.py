@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
@@ -35,6 +35,10 @@ class Router(Strict):
     """Seconds between decisions; 0 decides on events."""
     window: int = Field(default=1, ge=1)
     """Queue positions among which a decision chooses."""
+
+    def settled(self) -> dict[str, Any]:
+        """The options that were given, as arguments of `simulate`; the policy settles the rest."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class ServiceObjective(Strict):
@@ -92,11 +96,14 @@ class Scenario(Strict):
             raise
         except ValueError as error:
             raise ScenarioError(self.name, str(error), ("workload",)) from error
-        if "predicted_output_tokens" in table.given:
-            return table, engines
+        known = "predicted_output_tokens" in table.given
+        return table if known else self.predict(table, seed), engines
+
+    def predict(self, table: RequestTable, seed: int) -> RequestTable:
+        """Draw predicted output lengths for requests of an episode."""
         # A stream of its own: with the workload's seed, errors would follow the lengths.
         stream = np.random.SeedSequence([seed, 1]).generate_state(1)
-        return table.with_predictions(self.prediction.sigma, seed=int(stream[0])), engines
+        return table.with_predictions(self.prediction.sigma, seed=int(stream[0]))
 
     def to_yaml(self) -> str:
         """The scenario as YAML that `load_scenario` reads back to an equal one."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from envs.scenarios.strict import Strict
@@ -118,7 +118,7 @@ class Trace(Strict):
     """A recorded trace (`envs.workloads.read_trace`), or a part of it.
 
     A seed changes nothing in a recorded trace but the predictions; from ServeGen's client windows
-    (format `servegen`) it draws the requests.
+    (format `servegen`, also where `auto` tells it) it draws the requests.
     """
 
     kind: Literal["trace"]
@@ -135,11 +135,12 @@ class Trace(Strict):
     start_s: float = Field(default=0.0, ge=0)
     """Where to start, in seconds of the trace; arrivals count from here."""
     duration_s: float | None = Field(default=None, gt=0)
-    """Seconds of the trace to take; without it, all that follow."""
+    """Seconds of the trace to take; without it, all that follow (an hour of ServeGen's)."""
     limit: int | None = Field(default=None, ge=1)
     """Take at most so many requests."""
     rate_scale: float = Field(default=1.0, gt=0)
-    """Factor on the rate: 2 lets the same requests arrive in half of the time."""
+    """Factor on the rate: 2 lets the same requests arrive in half of the time, and draws twice as
+    many in the same time from ServeGen's."""
 
     def build(self, seed: int) -> RequestTable:
         """Read the requests.
@@ -150,33 +151,36 @@ class Trace(Strict):
         """
         from envs.workloads import read_trace
 
-        if self.format == "servegen":
+        format = self.read_format()
+        if format == "servegen":
             options: dict[str, Any] = {"start_s": self.start_s, "rate_scale": self.rate_scale}
             if self.duration_s is not None:
                 options["duration_s"] = self.duration_s
-            table = read_trace(self.path, self.format, seed=seed, **options)
+            table = read_trace(self.path, format, seed=seed, **options)
         else:
             # The formats that bring times and lengths of their own kind take no such options.
             cleaning: dict[str, Any] = {"sort": self.sort, "on_zero": self.on_zero}
             given = {k: v for k, v in cleaning.items() if k in self.model_fields_set}
-            table = self._part(read_trace(self.path, self.format, self.columns, **given))
+            table = self._part(read_trace(self.path, format, self.columns, **given))
         return table if self.limit is None else table[: self.limit]
 
+    def read_format(self) -> str:
+        """The format that the file is read by, never `auto`.
+
+        Raises:
+            TraceError: The file is absent, damaged or of unknown format.
+            ValueError: The format is unknown, or takes no columns.
+        """
+        from envs.workloads import trace_format
+
+        return trace_format(self.path, self.format, self.columns)
+
     def _part(self, table: RequestTable) -> RequestTable:
-        stop_s = np.inf if self.duration_s is None else self.start_s + self.duration_s
-        first, stop = np.searchsorted(table.arrival_s, [self.start_s, stop_s])
-        if first == stop:
-            raise ValueError(
-                f"no request of {self.path} arrives from {self.start_s:g} s to {stop_s:g} s; "
-                f"the last one arrives at {table.arrival_s[-1]:g} s"
-            )
-        if self.start_s == 0 and self.rate_scale == 1:
-            return table[first:stop]
-        part = table[first:stop]
-        arrival_s = (part.arrival_s - self.start_s) / self.rate_scale
-        # The time that a request may take stays as it is, however fast they arrive.
-        deadline_s = arrival_s + (part.deadline_s - part.arrival_s)
-        return part.replace(arrival_s=arrival_s, deadline_s=deadline_s)
+        stop_s = math.inf if self.duration_s is None else self.start_s + self.duration_s
+        try:
+            return table.part(self.start_s, stop_s, self.rate_scale)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
 
 
 Workload = Annotated[RouterMix | RouterClasses | Azure | Trace, Field(discriminator="kind")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
     from envs.hardware import CostModel
 
@@ -13,6 +15,15 @@ QueueOrder = Literal["fcfs", "sjf"]
 
 BATCHING: tuple[Batching, ...] = ("prefill_first", "chunked")
 QUEUE_ORDERS: tuple[QueueOrder, ...] = ("fcfs", "sjf")
+
+
+_LIMITS = {
+    "kv_capacity_tokens": 2**40,
+    "max_num_seqs": 2**20,
+    "max_batched_tokens": 2**24,
+    "gpus": 2**20,
+}
+"""Largest values: step times are tables by sequences and by tokens."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +59,12 @@ class EngineConfig:
     price_per_hour: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in ("kv_capacity_tokens", "max_num_seqs", "max_batched_tokens", "gpus"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        for field, most in _LIMITS.items():
+            value = getattr(self, field)
+            if not isinstance(value, int | np.integer) or not 1 <= value <= most:
+                raise ValueError(f"{field} must be a whole number from 1 to {most:,}, not {value}")
+        if self.price_per_hour < 0:
+            raise ValueError(f"price_per_hour must not be negative, and is {self.price_per_hour}")
         if not 0.0 <= self.watermark < 1.0:
             raise ValueError(f"watermark must be in [0, 1), not {self.watermark}")
         if self.batching not in BATCHING:

@@ -21,6 +21,9 @@ from envs.simulator.memory import (
 from envs.simulator.state import CHUNKED, DECODE, FCFS, IDLE, MIXED, NEVER, PREFILL, SERVED
 from envs.simulator.stretch import duration, iterations_within
 
+_CLOCK_END = 9.2e18
+"""Picoseconds, a little below 2^63: about 106 days."""
+
 
 @compiled
 def schedule(s: Any, i: int, time_ps: int) -> None:
@@ -222,6 +225,7 @@ def _admit_head(s: Any, i: int) -> int:
 @compiled
 def _prefill_time(s: Any, i: int, tokens: int) -> int:
     inst = instance(s, i)
+    engine(s, i).most_prefill = max(engine(s, i).most_prefill, tokens)
     beyond = max(tokens - inst.max_batched_tokens, 0)
     return table(s, inst.prefill_at + tokens - beyond) + beyond * inst.prefill_tail_ps
 
@@ -233,11 +237,17 @@ def _begin(
     inst, eng = instance(s, i), engine(s, i)
     eng.activity = activity
     eng.planned = planned
+    eng.most_decoding = max(eng.most_decoding, batch)
     inst.stretch_start_ps = s.now_ps
     inst.stretch_batch = batch
     inst.step_ps = step_ps
     inst.step_growth_ps = growth_ps
-    schedule(s, i, s.now_ps + duration(step_ps, growth_ps, planned))
+    # Floats decide where integers could already have overflowed.
+    length = planned * (float(step_ps) + 0.5 * growth_ps * planned)
+    if length < _CLOCK_END - s.now_ps:
+        schedule(s, i, s.now_ps + duration(step_ps, growth_ps, planned))
+    else:
+        s.overflow = 1
 
 
 @compiled

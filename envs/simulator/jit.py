@@ -44,7 +44,10 @@ def compile_function(function: F, *signature: Any) -> F:
 
     Divisions follow NumPy (no zero check): divisors are validated where they enter.
     """
-    dispatcher: Any = njit(cache=True, error_model="numpy", nogil=True)(function)
+    try:
+        dispatcher: Any = njit(cache=True, error_model="numpy", nogil=True)(function)
+    except RuntimeError:  # no source file beside which the machine code could be kept
+        dispatcher = njit(error_model="numpy", nogil=True)(function)
     file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if file is not None:
         file._source_stamp = (file._source_stamp, source_fingerprint())

@@ -119,10 +119,12 @@ def _decision_due(s: Any) -> bool:
 @compiled
 def proceed(s: Any) -> int:
     """Run until a routing decision is due (ROUTE; `candidates` is filled) or all is done (END)."""
-    while True:
+    s.due = 0
+    while s.overflow == 0:
         if s.phase == PHASE_DECIDE:
             if _decision_due(s):
                 queues.peek(s, s.size, s.queued, candidates(s))
+                s.due = 1
                 return ROUTE
             s.phase = PHASE_START
         if s.phase == PHASE_START:
@@ -137,6 +139,7 @@ def proceed(s: Any) -> int:
             return END
         _happen(s, time)
         s.phase = PHASE_DECIDE
+    return END
 
 
 @compiled
@@ -152,8 +155,11 @@ def carry_out(s: Any, action: int) -> bool:
 
     Returns:
         Whether the action was carried out as given; a hold with nothing in service, which
-        could stick, becomes a dispatch of the head.
+        could stick, becomes a dispatch of the head. Where no decision is due, nothing happens.
     """
+    if s.due == 0:
+        return False
+    s.due = 0
     queue = candidates(s)
     s.decisions += 1
     s.tick_due = 0

@@ -45,7 +45,8 @@ class RoutingPolicy:
             returns `place * N + instance` to dispatch the request at that place of the queue's
             head, or HOLD. It may read everything that `envs.simulator.view` offers, and keep
             state in `memory`, (64 + 4 N,) int64, which starts as zeros but for `memory[0]`, the
-            seed. It must not read anything else.
+            seed. It must not read anything else: requests in service lie in the order of their
+            true ends, and behind the requests that have arrived lie those still to come.
         parameters: Values of the tunable numbers, in the order of `parameter_names`.
         parameter_names: Their names.
         queue_order: Order of the router queue that the rule is meant for.

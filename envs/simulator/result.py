@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from envs.simulator.config import EngineConfig
-from envs.simulator.state import PS_PER_S, SERVED, STATUS_TEXT, UNFINISHED, State
+from envs.simulator.state import PS_PER_S, SERVED, STATUS_TEXT, State
 
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
@@ -93,14 +93,14 @@ class Result:
         """Metrics of the run; latencies in seconds, rates per second of makespan.
 
         Means and percentiles are over served requests (NaN when there are none); `served`,
-        `rejected` and `unfinished` say how many requests stand behind them. `makespan_s` is the
-        time from the first arrival to the last finish, `goodput_tokens_per_s` counts the output
-        tokens of requests inside every SLO, `slo_attainment` their share of all arrived requests,
+        `rejected` and `unfinished` count those that arrived. `makespan_s` is the time from the
+        first arrival to the last finish, `goodput_tokens_per_s` counts the output tokens of
+        requests inside every SLO, `slo_attainment` their share of all arrived requests,
         `gpu_hours` and `dollars` are those of the whole fleet over the makespan.
         """
         totals = self.counters
         out = dict(totals)
-        out["unfinished"] = float(np.count_nonzero(self.requests["status"] == UNFINISHED))
+        out["unfinished"] = totals["arrived"] - totals["served"] - totals["rejected"]
         start = self.requests["arrival_ps"][0] if len(self.requests) else 0
         finish = max(self.requests["finish_ps"].max(initial=0), start)
         makespan = float(finish - start) / PS_PER_S

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,28 @@ if TYPE_CHECKING:
 Router = RoutingPolicy | Callable[..., int]
 
 
+CLOCK_DAYS = 106
+"""Range of the clock: 2^63 picoseconds."""
+
+
 def seconds_to_ps(seconds: float) -> int:
-    """Integer picoseconds of a time in seconds; infinity is never."""
-    return NEVER if seconds == float("inf") else round(seconds * PS_PER_S)
+    """Integer picoseconds of a time in seconds; beyond the clock's range is never.
+
+    Raises:
+        ValueError: The time is not a number.
+    """
+    if math.isnan(seconds):
+        raise ValueError("a time in seconds is NaN")
+    return NEVER if seconds * PS_PER_S >= NEVER else round(seconds * PS_PER_S)
+
+
+def _interval_ps(seconds: float) -> int:
+    interval = seconds_to_ps(seconds)
+    if interval < 0:
+        raise ValueError(f"the decision interval must not be negative, and is {seconds} s")
+    if interval == NEVER or (interval == 0 and seconds > 0):
+        raise ValueError(f"a decision interval of {seconds} s is beyond the clock's range")
+    return interval
 
 
 class Simulation:
@@ -59,11 +79,6 @@ class Simulation:
             self.require_predictions("the shortest-predicted-first router queue")
         if any(engine.queue == "sjf" for engine in self.fleet):
             self.require_predictions("a shortest-predicted-first waiting queue")
-        longest = int(np.max(table.prompt_tokens, initial=0))
-        for engine in self.fleet:
-            check = getattr(engine.cost, "check_range", None)
-            if check is not None:
-                check(max_tokens=min(longest, engine.max_batched_tokens))
         self.state: State = build_state(
             table.arrival_ps,
             np.asarray(table.prompt_tokens),
@@ -72,7 +87,7 @@ class Simulation:
             self.fleet,
             tier=table.tier.codes if "tier" in table.given else 0,
             router_order=SJF if queue_order == "sjf" else FCFS,
-            interval_ps=seconds_to_ps(decision_interval_s),
+            interval_ps=_interval_ps(decision_interval_s),
             window=window,
             slo_ps=(seconds_to_ps(slo_s[0]), seconds_to_ps(slo_s[1]), seconds_to_ps(slo_s[2])),
         )
@@ -92,10 +107,18 @@ class Simulation:
 
     def advance(self) -> bool:
         """Run to the next routing decision; False when everything is done."""
-        return bool(kernel.advance(self.state.head) == ROUTE)
+        due = bool(kernel.advance(self.state.head) == ROUTE)
+        self._check_clock()
+        return due
 
     def apply(self, action: int) -> bool:
-        """Carry out a decision; returns False where a hold had to become a dispatch."""
+        """Carry out a decision; returns False where a hold had to become a dispatch.
+
+        Raises:
+            ValueError: No decision is due: `advance` comes first.
+        """
+        if not self.state.head["due"][0]:
+            raise ValueError("no decision is due: call advance() until it returns True")
         return bool(kernel.apply(self.state.head, int(action)))
 
     def run(self, router: Router, seed: int = 0) -> Result:
@@ -113,6 +136,7 @@ class Simulation:
             parameters = np.asarray(router.parameters, np.float64)
             memory = router.memory(len(self.fleet), seed)
             kernel.run(self.state.head, router.compiled, parameters, memory)
+            self._check_clock()
             return self.result(router.name)
         parameters, memory = np.zeros(0), RoutingPolicy("", router).memory(len(self.fleet), seed)
         views = [self.state.arrays[name] for name in POLICY_VIEWS]
@@ -122,18 +146,38 @@ class Simulation:
         return self.result(getattr(router, "__name__", "callable"))
 
     def result(self, router: str = "") -> Result:
-        """What has happened so far."""
+        """What has happened so far; warns once of use outside a cost model's fitted range."""
+        requests = self.state.arrays["requests"]
+        admitted = requests["admit_ps"] >= 0
+        context = (requests["prompt"] + requests["generated"])[admitted]
+        for engine, row in zip(self.fleet, self.state.arrays["engines"], strict=False):
+            engine.cost.check_range(
+                int(row["most_decoding"]), int(row["most_prefill"]), int(context.max(initial=0))
+            )
         return Result.of(self.state, self.table, self.fleet, router)
 
+    def _check_clock(self) -> None:
+        if self.state.head["overflow"][0]:
+            raise ValueError(
+                f"an iteration would end beyond the clock's {CLOCK_DAYS} days: are arrival times "
+                "in seconds, and output lengths in tokens?"
+            )
+
     def save(self) -> dict[str, np.ndarray]:
-        """Copy the whole state; the names and arrays can be written with `numpy.savez`."""
+        """Copy the whole state; the names and arrays can be written with `numpy.savez`.
+
+        The memory of a policy that is stepped from Python is the caller's, and not part of it.
+        """
         saved = {name: array.copy() for name, array in self.state.arrays.items()}
         return saved | {"head": self.state.head.copy()}
 
-    def restore(self, saved: dict[str, np.ndarray]) -> None:
-        """Go back to a saved state of this simulation (same table, same fleet)."""
-        arrays = {name: array.copy() for name, array in saved.items() if name != "head"}
-        self.state = State.of(saved["head"].copy(), arrays)
+    def restore(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Go back to a saved state of this simulation (same table, same fleet).
+
+        Raises:
+            ValueError: The state is damaged or of another simulation.
+        """
+        self.state.load(saved)
 
     def fork(self) -> Simulation:
         """An independent copy that goes on from the present moment."""

@@ -7,11 +7,13 @@ are what policies read; true output lengths and planned iteration counts live ap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from envs.hardware import StepTables
 from envs.simulator.config import EngineConfig
 
 PS_PER_S = 10**12
@@ -98,6 +100,8 @@ ENGINE_DTYPE = _aligned(
         ("admitted", "i8"),  # admissions so far; orders the requests in service
         ("partial_done", "i8"),  # tokens prefilled of the last request in prefill
         ("partial_after", "i8"),  # the same at the end of the stretch; 0 when it completes
+        ("most_decoding", "i8"),  # largest batch and prefill so far, for the cost model's range
+        ("most_prefill", "i8"),
     ]
 )
 
@@ -128,6 +132,8 @@ HEAD_DTYPE = _aligned(
     [
         ("now_ps", "i8"),
         ("phase", "i8"),
+        ("due", "i8"),  # a decision is due
+        ("overflow", "i8"),  # an event lies beyond the range of the clock
         ("next_arrival", "i8"),
         ("held", "i8"),
         ("trigger", "i8"),  # something happened at this instant that lifts a hold
@@ -178,6 +184,9 @@ class State:
     @classmethod
     def of(cls, head: np.ndarray, arrays: dict[str, np.ndarray]) -> State:
         """Point the head at the arrays."""
+        # Serialisation loses the flag that a structured dtype is aligned; the layout is the same.
+        head = head.view(HEAD_DTYPE)
+        arrays = {k: v.view(_DTYPES[k]) if k in _DTYPES else v for k, v in arrays.items()}
         for name in ARRAYS:
             head[f"{name}_at"] = arrays[name].ctypes.data
         return cls(head, arrays)
@@ -185,6 +194,61 @@ class State:
     def copy(self) -> State:
         """An independent copy."""
         return State.of(self.head.copy(), {k: v.copy() for k, v in self.arrays.items()})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> State:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return State.of, (self.head, self.arrays)
+
+    def load(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Take over the values of a saved state of the same simulation, in place.
+
+        Raises:
+            ValueError: The saved arrays are not of this simulation, or hold an impossible index.
+        """
+        own = self.arrays | {"head": self.head}
+        for name, array in own.items():
+            if name not in saved:
+                raise ValueError(f"the saved state has no array {name!r}")
+            other = saved[name]
+            if other.shape != array.shape or other.dtype.descr != array.dtype.descr:
+                raise ValueError(f"the array {name!r} of the saved state is of another simulation")
+        for name in ("size", "count", "slots", "leaves", "window"):
+            if saved["head"][name] != self.head[name]:
+                raise ValueError(f"the saved state is of another simulation: {name} differs")
+        _check_indices(saved)
+        for name, array in own.items():
+            np.copyto(array, saved[name].view(array.dtype))
+        for name in ARRAYS:
+            self.head[f"{name}_at"] = self.arrays[name].ctypes.data
+
+
+_DTYPES = {"instances": INSTANCE_DTYPE, "engines": ENGINE_DTYPE, "requests": REQUEST_DTYPE}
+
+
+def _check_indices(saved: Mapping[str, np.ndarray]) -> None:
+    """Refuse indices that would make compiled code reach outside its arrays."""
+    head, instances = saved["head"], saved["instances"]
+    size, count, leaves = (int(head[name][0]) for name in ("size", "count", "leaves"))
+    in_service = instances["decoding"] + instances["prefilling"]
+    ranges = [
+        (saved["engines"]["root"], -1, count),
+        (saved["engines"]["tail"], -1, count),
+        (saved["requests"]["left"], -1, count),
+        (saved["requests"]["right"], -1, count),
+        (saved["running"], -1, count),
+        (saved["candidates"], -1, count),
+        (saved["winner"], 0, leaves),
+        (saved["pending"], 0, size),
+        (head["next_arrival"], 0, count + 1),
+        (head["pending_count"], 0, size + 1),
+        (instances["decoding"], 0, int(head["slots"][0]) + 1),
+        (in_service, 0, int(head["slots"][0]) + 1),
+        (instances["max_num_seqs"], 1, int(head["slots"][0]) + 1),
+    ]
+    if any(values.min() < low or values.max() >= end for values, low, end in ranges):
+        raise ValueError("the saved state is damaged: an index in it is out of range")
 
 
 def build_state(
@@ -273,11 +337,14 @@ def build_state(
 def _pack_tables(fleet: Sequence[EngineConfig], instances: np.ndarray) -> np.ndarray:
     """Write each instance's limits and costs; equal engines share one copy of the tables."""
     parts: list[np.ndarray] = []
+    built: dict[tuple[int, int, int], StepTables] = {}
     offsets: dict[tuple[int, int, int], tuple[int, int, int]] = {}
     end = 0
     for row, engine in zip(instances, fleet, strict=True):
-        tables = engine.cost.tables(engine.max_num_seqs, engine.max_batched_tokens)
         key = (id(engine.cost), engine.max_num_seqs, engine.max_batched_tokens)
+        if key not in built:
+            built[key] = engine.cost.tables(engine.max_num_seqs, engine.max_batched_tokens)
+        tables = built[key]
         if key not in offsets:
             places = []
             for values in (tables.decode_ps, tables.prefill_ps, tables.sequence_ps):

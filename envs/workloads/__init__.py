@@ -6,7 +6,7 @@ from .columns import COLUMNS, MAX_TIME_S, MAX_TOKENS, TIERS
 from .errors import TraceError
 from .generators import HEAVY_DECODE_TOKENS, router_classes, router_mix
 from .labels import Labels
-from .readers import TRACE_FORMATS, TraceWarning, read_trace
+from .readers import TRACE_FORMATS, TraceWarning, read_trace, trace_files, trace_format
 from .summary import convert, describe
 from .table import RequestTable
 
@@ -29,5 +29,7 @@ __all__ = [
     "read_trace",
     "router_classes",
     "router_mix",
+    "trace_files",
+    "trace_format",
     "within",
 ]

@@ -1,7 +1,7 @@
 """Synthetic requests after the Azure LLM inference traces of 2023, from shipped quantiles.
 
 Source: AzurePublicDataset (CC-BY-4.0), Patel et al., Splitwise, ISCA 2024; reduced to quantiles by
-`summarise`. The traces themselves are read with `read_trace`.
+`write_summary`. The traces themselves are read with `read_trace`.
 """
 
 from __future__ import annotations

@@ -183,6 +183,38 @@ class RequestTable:
             predicted = np.clip(np.rint(predicted * noise), 1, limit).astype(np.int64)
         return self.replace(predicted_output_tokens=predicted)
 
+    def part(self, start_s: float, stop_s: float, rate_scale: float = 1.0) -> RequestTable:
+        """The requests that arrive in [start_s, stop_s), counted from `start_s`, at another rate.
+
+        Deadlines move with the arrivals: the time that a request may take stays as it is, however
+        fast the requests arrive.
+
+        Args:
+            start_s: First moment, in seconds of this table.
+            stop_s: First moment that is left out; infinite takes all that follow.
+            rate_scale: Factor on the rate: 2 lets the requests arrive in half of the time.
+
+        Raises:
+            ValueError: No request arrives then, or an argument is out of range.
+        """
+        if not (np.isfinite(start_s) and start_s >= 0):
+            raise ValueError(f"start_s is {start_s}; it must be 0 or more")
+        if not (np.isfinite(rate_scale) and rate_scale > 0):
+            raise ValueError(f"rate_scale is {rate_scale}; it must be positive and finite")
+        first, stop = np.searchsorted(self.arrival_s, [start_s, stop_s])
+        if first >= stop:
+            raise ValueError(
+                f"no request arrives between {start_s:g} s and {stop_s:g} s; the last one arrives "
+                f"at {self.arrival_s[-1]:g} s"
+            )
+        chosen = self[first:stop]
+        if start_s == 0 and rate_scale == 1:
+            return chosen
+        moved = {"arrival_s": (chosen.arrival_s - start_s) / rate_scale}
+        if "deadline_s" in self.given:
+            moved["deadline_s"] = moved["arrival_s"] + (chosen.deadline_s - chosen.arrival_s)
+        return chosen.replace(**moved)
+
     @property
     def given(self) -> tuple[str, ...]:
         """Names of the columns that are stored, in the order of the schema."""

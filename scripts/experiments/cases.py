@@ -13,6 +13,7 @@ import numpy as np
 
 from envs.scenarios import Scenario, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
+from envs.workloads import TraceError, trace_files
 
 if TYPE_CHECKING:
     from envs.simulator import EngineConfig, RoutingPolicy
@@ -42,18 +43,16 @@ class Episode:
             policy: The routing rule.
             queue_order: Order of the router queue; without it, the scenario's, else the rule's.
         """
-        options = self.scenario.router
-        # What a scenario leaves open, the policy settles.
-        given = {k: getattr(options, k) for k in options.model_fields_set}
+        given = self.scenario.router.settled()
+        if queue_order:
+            given["queue_order"] = queue_order
         return simulate(
             self.table,
             self.engines,
             policy,
-            queue_order=queue_order or given.get("queue_order"),
-            decision_interval_s=given.get("decision_interval_s"),
-            window=given.get("window"),
             slo_s=self.scenario.slo.limits_s(),
             seed=self.seed,
+            **given,
         )
 
 
@@ -78,7 +77,9 @@ class Case:
     def recorded(self) -> bool:
         """Whether the same requests arrive whatever the seed."""
         workload = self.scenario.workload
-        return workload.kind == "trace" and workload.format != "servegen" and not self.bootstrap
+        if workload.kind != "trace" or self.bootstrap:
+            return False
+        return workload.read_format() != "servegen"
 
     def episode(self, seed: int) -> Episode:
         """Draw the requests, the same for the same seed.
@@ -93,7 +94,11 @@ class Case:
         return Episode(self.scenario, seed, table, engines)
 
     def identity(self) -> dict[str, Any]:
-        """Everything about it that can change a result, as plain data."""
+        """Everything about it that can change a result, as plain data.
+
+        Raises:
+            TraceError: The trace cannot be read.
+        """
         data: dict[str, Any] = self.scenario.model_dump(mode="json")
         for about in ("description", "source"):
             data.pop(about, None)
@@ -101,7 +106,8 @@ class Case:
         if workload.kind == "trace":
             # Where the file lies says nothing of what it holds.
             data["workload"].pop("path")
-            data["workload"]["content"] = _content(Path(workload.path))
+            files = trace_files(workload.path, workload.format, workload.columns)
+            data["workload"]["content"] = [_content(path) for path in files]
             data["bootstrap"] = self.bootstrap
         return data
 
@@ -186,8 +192,6 @@ def resample(table: RequestTable, seed: int) -> RequestTable:
 
 
 def _content(path: Path) -> str:
-    from envs.workloads import TraceError
-
     try:
         digest = hashlib.sha256()
         with path.open("rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 
 from envs.simulator import Result, RoutingPolicy
 from scripts.experiments.cases import Episode
-from scripts.experiments.machine import hash_files
+from scripts.experiments.machine import AGENT_PACKAGES, AGENT_PARTS, code_identity, hash_files
 
 
 class Contender(Protocol):
@@ -57,12 +58,14 @@ class Baseline:
             try:
                 number = float(value)
             except ValueError:
-                number = float("nan")
-            if not (key.strip() and equals and number == number):
+                number = math.nan
+            if not (key.strip() and equals and math.isfinite(number)):
                 raise ValueError(
                     f"router {text!r}: {part!r} is not parameter=number; "
                     "write name:parameter=number,parameter=number"
                 )
+            if key.strip() == "decision_interval_s" and number < 0:
+                raise ValueError(f"router {text!r}: {part!r} is negative; 0 decides on events")
             parameters.append((key.strip(), number))
         found = cls(name, tuple(parameters))
         found.policy()
@@ -71,7 +74,8 @@ class Baseline:
     @property
     def label(self) -> str:
         """The text that `parse` reads."""
-        values = ",".join(f"{key}={value:g}" for key, value in self.parameters)
+        # All digits, so that no two rules share a name.
+        values = ",".join(f"{key}={value!r}".removesuffix(".0") for key, value in self.parameters)
         return f"{self.name}:{values}" if values else self.name
 
     def policy(self) -> RoutingPolicy:
@@ -120,13 +124,19 @@ class Agent:
         return result
 
     def identity(self) -> dict[str, Any]:
-        """Fingerprint of the folder's files."""
+        """Fingerprints of the folder's files and of the code that runs them.
+
+        Raises:
+            ValueError: There is no such folder.
+        """
         if not self.folder.is_dir():
             raise ValueError(f"--agent {self.folder}: there is no such folder")
         files = [p for p in self.folder.rglob("*") if p.is_file()]
         # Logs grow while the policy stays what it is.
         files = [p for p in files if "events.out" not in p.name and p.suffix != ".log"]
-        return {"files": hash_files(files, self.folder)}
+        return {"files": hash_files(files, self.folder)} | code_identity(
+            AGENT_PARTS, AGENT_PACKAGES
+        )
 
 
 def find_router(name: str, parameters: dict[str, float]) -> RoutingPolicy:

@@ -13,7 +13,19 @@ from importlib import metadata
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("numpy", "numba", "llvmlite", "pandas", "pyarrow", "scipy", "plotly")
+AGENT_PACKAGES = ("gymnasium", "sb3-contrib", "stable-baselines3", "torch")
+"""Packages that the actions of an agent depend on, besides those of an episode."""
+AGENT_PARTS = ("agents",)
+"""Code that the actions of an agent depend on, besides that of an episode."""
+EPISODE_PACKAGES = ("servegym", "numpy", "numba")
+"""Packages that the outcome of an episode depends on."""
+EPISODE_PARTS = ("envs", "baselines", "scripts/experiments/cases.py")
+"""Code that the outcome of an episode depends on: fleet, requests, simulator, rules."""
+_PACKAGES = (
+    *("numpy", "numba", "llvmlite", "pandas", "pyarrow", "scipy", "plotly"),
+    *AGENT_PACKAGES,
+)
+_SHIPPED = {".py", ".csv", ".yaml"}
 
 
 def usable_cpus() -> int:
@@ -61,10 +73,28 @@ def command_line() -> str:
     return shlex.join([name, *sys.argv[1:]])
 
 
-def code_hash() -> str:
-    """Fingerprint of all code that can change a result: the packages envs and baselines."""
-    files = (p for name in ("envs", "baselines") for p in (_ROOT / name).rglob("*.py"))
-    return hash_files(files, _ROOT)
+def code_identity(
+    parts: Iterable[str] = EPISODE_PARTS, packages: Iterable[str] = EPISODE_PACKAGES
+) -> dict[str, str]:
+    """What computes a result: a fingerprint of parts of this project, and versions of packages.
+
+    Without arguments it holds for baselines; `AGENT_PARTS` and `AGENT_PACKAGES` come on top of
+    that where an agent is run.
+    """
+    used = versions()
+    return {"code": code_hash(parts)} | {name: used[name] for name in packages if name in used}
+
+
+def code_hash(parts: Iterable[str] = EPISODE_PARTS) -> str:
+    """Fingerprint of code and of the tables and settings shipped with it.
+
+    Args:
+        parts: Packages, of which all files count that are installed (`.py`, `.csv`, `.yaml`), and
+            single files; by their paths below the root.
+    """
+    found = (_ROOT / part for part in parts)
+    files = [p for at in found for p in ([at] if at.is_file() else at.rglob("*"))]
+    return hash_files((p for p in files if p.suffix in _SHIPPED), _ROOT)
 
 
 def hash_files(files: Iterable[Path], root: Path) -> str:

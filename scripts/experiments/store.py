@@ -12,11 +12,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -139,10 +141,18 @@ class Store:
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the folder, whole or not at all."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
+        with _whole(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+        return path
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> Path:
+        """Write a table of the folder as `.parquet` or `.csv`, whole or not at all."""
+        path = self.folder / name
+        with _whole(path) as beside:
+            if path.suffix == ".parquet":
+                frame.to_parquet(beside, index=False)
+            else:
+                frame.to_csv(beside, index=False)
         return path
 
 
@@ -192,16 +202,26 @@ def _outcome(record: Record, result: Result) -> pa.Table:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, so that who reads the folder as one table does not see it.
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     # Times never repeat: splitting their bytes packs them better than a dictionary.
     floats = [f.name for f in table.schema if pa.types.is_floating(f.type)]
     others = [name for name in table.column_names if name not in floats]
-    pq.write_table(
-        table, beside, compression="zstd", use_dictionary=others, use_byte_stream_split=floats
-    )
-    os.replace(beside, path)
+    with _whole(path) as beside:
+        pq.write_table(
+            table, beside, compression="zstd", use_dictionary=others, use_byte_stream_split=floats
+        )
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` when all of it is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden, so that who reads the folder as one table does not see it.
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

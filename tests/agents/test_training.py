@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,11 +13,15 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.callbacks import EPISODE_METRICS
+from agents.evaluation import validate_baselines
 from agents.model_files import read_weights
-from agents.runs import Run
+from agents.runs import Run, replacing
 from agents.settings import ROUTING, load_hyperparameters
 from agents.training import train
-from envs.scenarios import SEEDS, seeds
+from baselines.routing import router as find_rule
+from envs.routing.reward import RewardMode
+from envs.scenarios import SEEDS, load_scenario, seeds
+from envs.simulator import simulate
 from scripts.cli import main
 from tests.agents.small import small_config, train_small
 from tests.paths import ROOT
@@ -172,3 +179,102 @@ def test_the_command_trains_and_resumes(tmp_path, capsys):
     assert "1024 steps" in capsys.readouterr().out
     assert main(["train", "routing", "--resume", str(tmp_path)]) == 2
     assert "no training run" in capsys.readouterr().err
+
+
+def test_the_modes_of_the_reward_are_listed_and_checked(tmp_path, capsys):
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert all(f"| `{mode}` |" in page for mode in get_args(RewardMode))
+    words = ["train", "routing", "-o", str(tmp_path / "run"), "--reward"]
+    assert main([*words, "latncy"]) == 2
+    error = capsys.readouterr().err
+    assert all(repr(mode) in error for mode in get_args(RewardMode))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_lies_beyond_the_checkpoint_is_forgotten(tmp_path):
+    # As if the process had died between an evaluation and the checkpoint that follows it.
+    config = small_config(steps=1024, checkpoint_every=512, validate_every=512)
+    run = Run.create(tmp_path / "run", config)
+    train(config, run)
+    shutil.rmtree(run.checkpoint(1024))
+    with run.validation.open("a", encoding="utf-8") as file:
+        file.write("1024,12")  # and had been writing
+    about = json.loads((run.folder / "best" / "policy.json").read_text())
+    late = about | {"steps": 1024}
+    (run.folder / "best" / "policy.json").write_text(json.dumps(late))
+    stopped = train(config, run, resume=True, should_stop=lambda: True)
+    assert stopped.steps == 512
+    with run.validation.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["steps"]) for row in rows] == [0, 0, 512, 512]
+    assert not (run.folder / "best").exists()
+    assert not (run.folder / "final").exists()
+    assert "best" not in stopped.validation_s
+    outcome = train(config, run, resume=True)
+    assert outcome.steps == 1024
+    with run.validation.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["steps"]) for row in rows] == [0, 0, 512, 512, 1024, 1024]
+    assert json.loads((run.folder / "best" / "score.json").read_text())["steps"] == 1024
+
+
+def test_what_precedes_the_checkpoint_is_kept(tmp_path):
+    config = small_config(steps=512, checkpoint_every=512, validate_every=512)
+    run = Run.create(tmp_path / "run", config)
+    train(config, run)
+    before = run.validation.read_bytes(), (run.folder / "best" / "policy.json").read_bytes()
+    train(small_config(steps=1024), run, resume=True, should_stop=lambda: True)
+    after = run.validation.read_bytes(), (run.folder / "best" / "policy.json").read_bytes()
+    assert after == before
+
+
+def test_a_checkpoint_that_was_changed_is_not_resumed(tmp_path):
+    config = small_config(steps=512)
+    run = Run.create(tmp_path / "run", config)
+    train(config, run)
+    weights = run.last_checkpoint() / "policy.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match="SHA-256"):
+        train(small_config(steps=1024), run, resume=True)
+
+
+def test_a_crash_while_replacing_loses_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "best"
+    with replacing(folder) as new:
+        (new / "policy").write_text("old")
+    real, calls = os.replace, []
+
+    def killed(source, target):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(source)
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt), replacing(folder) as new:
+            (new / "policy").write_text("new")
+    assert not folder.exists()
+    assert (Run(tmp_path).model() / "policy").read_text() == "old"
+    with pytest.raises(RuntimeError), replacing(folder) as new:
+        raise RuntimeError
+    assert (folder / "policy").read_text() == "old"
+    with replacing(folder) as new:
+        (new / "policy").write_text("newest")
+    assert (folder / "policy").read_text() == "newest"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_baselines_are_paired_with_the_agents_environment():
+    config = small_config()
+    plain = validate_baselines(config)
+    router = {"decision_interval_s": 0.5, "queue_order": "sjf", "window": 2}
+    scenario = load_scenario("router-kv6k-rate9", {"router": router})
+    scenario = config.scenario.model_copy(update={"router": scenario.router})
+    clocked = validate_baselines(config.model_copy(update={"scenario": scenario}))
+    table, fleet = scenario.build(seeds("validation", 1)[0])
+    expected = simulate(table, fleet, find_rule("jsq"), **router).summary()["e2e_mean_s"]
+    assert clocked["jsq"][0]["e2e_mean_s"] == pytest.approx(expected)
+    assert clocked["jsq"][0]["e2e_mean_s"] > plain["jsq"][0]["e2e_mean_s"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -11,7 +14,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs.routing.env import RoutingEnv
-from envs.scenarios import SEEDS, parse_scenario
+from envs.scenarios import SEEDS, load_scenario, parse_scenario
 from envs.workloads import RequestTable
 from tests.routing.situations import play, random_actions, scenario
 
@@ -177,6 +180,7 @@ def test_predictions_of_a_trace_are_kept() -> None:
         ({"reward": "speed"}, "unknown reward 'speed'"),
         ({"render_mode": "ascii"}, "render_mode is one of"),
         ({"horizon_s": 0.0}, "horizon_s must be positive"),
+        ({"window": 0}, "window must be at least 1"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
@@ -222,3 +226,59 @@ def test_copies_in_worker_processes() -> None:
         vector.step(np.array([0, 1]))
     finally:
         vector.close()
+
+
+def test_step_after_the_end_is_refused() -> None:
+    env = RoutingEnv(scenario(requests=10))
+    play(env, random_actions(0))
+    with pytest.raises(gymnasium.error.ResetNeeded, match="over"):
+        env.step(0)
+    env.reset()
+    env.step(0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_copies_go_their_own_way(copied: Callable[[RoutingEnv], RoutingEnv]) -> None:
+    env = RoutingEnv(scenario(requests=40), future=True)
+    env.reset(seed=0)
+    for _ in range(10):
+        env.step(0)
+    twin = copied(env)
+    before = env.result().requests.copy()
+    mine = [twin.step(1) for _ in range(15)]
+    np.testing.assert_array_equal(env.result().requests, before)
+    theirs = [env.step(1) for _ in range(15)]
+    for a, b in zip(mine, theirs, strict=True):
+        assert a[1:4] == b[1:4]
+        for key in a[0]:
+            np.testing.assert_array_equal(a[0][key], b[0][key])
+
+
+def test_restoring_the_simulation_under_an_environment() -> None:
+    env = RoutingEnv(scenario(requests=40))
+    env.reset(seed=0)
+    assert env.simulation is not None
+    saved = env.simulation.save()
+    first = [env.step(0)[1] for _ in range(5)]
+    env.simulation.restore(saved)
+    assert env.result().counters["decisions"] == 0
+    assert [env.step(0)[1] for _ in range(5)][1:] == first[1:]
+
+
+def test_scenarios_of_one_name_keep_their_own_fleets() -> None:
+    env = RoutingEnv("router-kv6k-rate9")
+    roomy = load_scenario(
+        "router-kv6k-rate9", {"fleet": {"groups": {"v100": {"kv_capacity_tokens": 30_000}}}}
+    )
+    env.reset(seed=0, options={"scenario": roomy})
+    assert env.simulation is not None
+    assert env.simulation.fleet[0].kv_capacity_tokens == 30_000
+
+
+def test_trace_gets_the_predictions_of_its_scenario() -> None:
+    """The same in the environment as in a comparison, so that agents are paired."""
+    chosen = scenario(requests=12)
+    table = chosen.workload.build(5)
+    env = RoutingEnv(chosen, trace=table)
+    env.reset(seed=0, options={"workload_seed": 5})
+    assert env.result().table == chosen.build(5)[0]

@@ -67,9 +67,12 @@ def test_all_values_stay_inside_the_space() -> None:
 
 
 def test_nothing_tells_the_true_output_length() -> None:
-    """Other answers behind the same predictions look the same, until one of them ends."""
+    """Other answers behind the same predictions look the same, until one of them ends.
+
+    The sixth request comes 0.1 s before the first answer of 60 tokens would end.
+    """
     common = {
-        "arrival_s": np.arange(6) * 0.01,
+        "arrival_s": [0.0, 0.01, 0.02, 0.03, 0.04, 1.2],
         "prompt_tokens": [50] * 6,
         "predicted_output_tokens": [100] * 6,
     }
@@ -77,7 +80,10 @@ def test_nothing_tells_the_true_output_length() -> None:
     for output in (60, 600):
         table = RequestTable.from_columns(output_tokens=[output] * 6, **common)
         episode = play(RoutingEnv(scenario(), trace=table, window=2), lambda env: 0)
-        seen.append(episode.observations[:6])
+        dispatch = [info["dt"] for info in episode.infos]
+        before = int(np.searchsorted(np.cumsum(dispatch), 1.2 - 1e-9)) + 1
+        assert before >= 5
+        seen.append(episode.observations[: before + 1])
     for first, second in zip(*seen, strict=True):
         for key in first:
             np.testing.assert_array_equal(first[key], second[key])

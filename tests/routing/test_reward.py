@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -45,16 +46,22 @@ def test_shaping_telescopes() -> None:
 
 
 def test_shaping_discounts_by_time() -> None:
+    """With r = V - exp(-dt / tau) V', two taus tell V and V' of a step, and V' is the next V."""
     setting = scenario(requests=30)
-    plain = play(RoutingEnv(setting, reward=Reward("latency_shaped")), random_actions(0))
-    discounted = play(
-        RoutingEnv(setting, reward=Reward("latency_shaped", tau_s=5.0)), random_actions(0)
+    plain, slow = (
+        play(RoutingEnv(setting, reward=Reward("latency_shaped", tau_s=tau)), random_actions(0))
+        for tau in (math.inf, 5.0)
     )
-    assert plain.actions == discounted.actions
-    a, b = (e.infos[0]["reward_terms"]["potential"] for e in (plain, discounted))
-    # r = V - gamma V', so the two differ by (1 - gamma) V'.
-    assert b > a
-    assert b - a < (1 - math.exp(-plain.infos[0]["dt"] / 5.0)) * 1e4
+    assert plain.actions == slow.actions
+    values = []
+    for a, b in zip(plain.infos, slow.infos, strict=True):
+        change = b["reward_terms"]["potential"] - a["reward_terms"]["potential"]
+        following = change / (1.0 - math.exp(-a["dt"] / 5.0)) if a["dt"] else None
+        values.append((a["reward_terms"]["potential"], following))
+    for (_, following), (potential, after) in itertools.pairwise(values[:-1]):
+        if following is not None and after is not None:
+            assert potential == pytest.approx(following - after, rel=1e-6, abs=1e-6)
+    assert values[-1][1] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_goodput_counts_tokens_inside_the_objectives() -> None:

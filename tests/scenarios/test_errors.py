@@ -46,6 +46,8 @@ FAULTS = {
     "unknown kind": (scenario(workload={"kind": "mix"}), "workload: .*'router_mix'"),
     "no groups": (scenario(fleet={"groups": {}}), "fleet.groups"),
     "preset and model": (group(model="Llama-2-7B"), "preset settles model: leave them out"),
+    "preset and precision": (group(precision="fp8"), "preset settles precision: leave"),
+    "unknown precision": (group(precision="fp6"), "groups.v100.precision: must be 'bf16', 'fp8'"),
     "neither preset nor model": (
         scenario(fleet={"groups": {"a": {"count": 1}}}),
         "fleet.groups.a: give a preset, or a model and a gpu",

@@ -1,9 +1,13 @@
 """Presets, points, `extends`, and the way back to YAML."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import yaml
 
+from envs.hardware import kv_capacity_tokens
+from envs.hardware.catalogue import WEIGHT_BYTES
 from envs.scenarios import (
     ScenarioError,
     fleet_names,
@@ -12,6 +16,7 @@ from envs.scenarios import (
     parse_scenario,
     scenario_names,
 )
+from envs.scenarios.fleet import EngineGroup
 
 FLEET = {"groups": {"v100": {"count": 2, "preset": "v100-llama2-7b", "price_per_hour": 1.5}}}
 WORKLOAD = {"kind": "router_mix", "rate": 5, "requests": 20}
@@ -91,6 +96,27 @@ def test_engines_follow_their_group():
     assert [engine.kv_capacity_tokens for engine in engines] == [30_000, 30_000, 777]
     assert [engine.queue for engine in engines] == ["fcfs", "fcfs", "sjf"]
     assert engines[0].price_per_hour == 1.5
+
+
+def test_the_precision_of_the_weights_sets_steps_and_cache():
+    def engine(**options):
+        group = {"model": "Llama-3.1-8B", "gpu": "H100-SXM-80GB"} | options
+        fleet = {"groups": {"h100": group}}
+        (built,) = parse_scenario({"fleet": fleet, "workload": WORKLOAD}).fleet.engines()
+        return built
+
+    names = get_args(EngineGroup.model_fields["precision"].annotation)
+    assert set(names) == set(WEIGHT_BYTES)
+    plain, full, small = engine(), engine(precision="bf16"), engine(precision="fp4")
+    assert plain == full
+    assert small.cost.precision == "fp4"
+    assert small.cost.step_time(1) < plain.cost.step_time(1)
+    assert small.kv_capacity_tokens == kv_capacity_tokens(
+        "Llama-3.1-8B", "H100-SXM-80GB", precision="fp4"
+    )
+    assert small.kv_capacity_tokens > plain.kv_capacity_tokens
+    for name in names:
+        assert engine(precision=name).cost.precision == name
 
 
 def test_a_file_extends_a_preset(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from envs.scenarios import ScenarioError, load_scenario, parse_scenario
 from envs.workloads import RequestTable, TraceError
 from tests.paths import DATA, needs_data
+from tests.workloads import samples
 
 FLEET = {"groups": {"v100": {"preset": "v100-llama2-7b", "price_per_hour": 0.0}}}
 
@@ -71,6 +72,21 @@ def test_what_is_not_there_is_told(recorded):
         build(recorded.with_name("absent.csv"))
     with pytest.raises(ScenarioError, match=r"workload: format 'azur' is unknown"):
         build(recorded, format="azur")
+
+
+def test_requests_are_drawn_from_servegen_whatever_tells_the_format(tmp_path):
+    path = samples.servegen(tmp_path)
+    one, again, other = (build(path, seed=seed, duration_s=600) for seed in (1, 1, 2))
+    assert one == again
+    assert not np.array_equal(one.arrival_s, other.arrival_s)
+    assert one == build(path, seed=1, duration_s=600, format="servegen")
+    # Client rates are scaled, time is not compressed.
+    double = build(path, seed=1, duration_s=600, rate_scale=2.0)
+    assert len(double) == 2 * len(one) == 720
+    assert 500 < double.arrival_s[-1] < 600
+    later = build(path, seed=1, start_s=600, duration_s=600)
+    assert len(later) == 600
+    assert later.arrival_s[-1] < 600
 
 
 @needs_data

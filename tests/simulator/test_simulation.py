@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import io
+import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baselines.routing import router
-from envs.hardware import preset
+from envs.hardware import OutsideFitWarning, preset
 from envs.scenarios import load_scenario, seeds
 from envs.simulator import EngineConfig, Simulation, simulate
 from envs.simulator.state import STATUS_TEXT
@@ -183,7 +187,10 @@ def test_predictions_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kv_capacity_tokens": 0}, "kv_capacity_tokens must be at least 1"),
+        ({"kv_capacity_tokens": 0}, "kv_capacity_tokens must be a whole number from 1"),
+        ({"kv_capacity_tokens": 1000.7}, "kv_capacity_tokens must be a whole number"),
+        ({"max_batched_tokens": 10**9}, "max_batched_tokens must be a whole number"),
+        ({"price_per_hour": -1.0}, "price_per_hour must not be negative"),
         ({"watermark": 1.0}, "watermark must be in"),
         ({"batching": "static"}, "batching must be one of"),
         ({"queue": "lifo"}, "queue must be one of"),
@@ -231,3 +238,94 @@ def test_memory_of_a_result() -> None:
     state = Simulation(workload(50), [engine()]).state
     per_request = state.arrays["requests"].itemsize + state.arrays["output"].itemsize
     assert per_request <= 100
+
+
+def test_decisions_are_only_taken_when_they_are_due() -> None:
+    simulation = Simulation(workload(20), [engine()] * 2)
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.apply(0)
+    assert simulation.advance()
+    simulation.apply(0)
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.apply(0)
+    while simulation.advance():
+        simulation.apply(1)
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.apply(0)
+    assert simulation.result().counters["served"] == 20
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+def test_copies_are_independent(copied: Callable[[Simulation], Simulation]) -> None:
+    simulation = Simulation(workload(60), [engine()] * 2)
+    for _ in range(20):
+        simulation.advance()
+        simulation.apply(0)
+    before = simulation.result().requests.copy()
+    twin = copied(simulation)
+    twin.run(router("jsq"))
+    np.testing.assert_array_equal(simulation.result().requests, before)
+    simulation.run(router("jsq"))
+    np.testing.assert_array_equal(simulation.result().requests, twin.result().requests)
+
+
+def test_restored_state_runs_compiled() -> None:
+    simulation = Simulation(workload(60), [engine()] * 2)
+    buffer = io.BytesIO()
+    np.savez(buffer, **simulation.save())
+    expected = simulation.run(router("jsq")).requests
+    buffer.seek(0)
+    with np.load(buffer, allow_pickle=False) as saved:
+        simulation.restore(saved)
+    np.testing.assert_array_equal(simulation.run(router("jsq")).requests, expected)
+
+
+def test_damaged_states_are_refused() -> None:
+    simulation = Simulation(workload(60), [engine()] * 2)
+    saved = simulation.save()
+    for name, message in [("running", "out of range"), ("winner", "out of range")]:
+        damaged = saved | {name: np.full_like(saved[name], 1_000_000)}
+        with pytest.raises(ValueError, match=message):
+            simulation.restore(damaged)
+    head = saved["head"].copy()
+    head["count"] = 10_000
+    with pytest.raises(ValueError, match="another simulation: count"):
+        simulation.restore(saved | {"head": head})
+    with pytest.raises(ValueError, match="of another simulation"):
+        Simulation(workload(61), [engine()] * 2).restore(saved)
+    with pytest.raises(ValueError, match="has no array 'tables'"):
+        simulation.restore({name: a for name, a in saved.items() if name != "tables"})
+
+
+def test_end_of_the_clock_is_an_error() -> None:
+    table = RequestTable.from_columns(
+        arrival_s=[0.0], prompt_tokens=[10], output_tokens=[2_000_000_000]
+    )
+    with pytest.raises(ValueError, match="beyond the clock's 106 days"):
+        simulate(table, [engine(2**40)], router("jsq"))
+    late = table.replace(arrival_s=[9e6], output_tokens=[13_000_000])
+    with pytest.raises(ValueError, match="beyond the clock's 106 days"):
+        simulate(late, [engine(2**40)], router("jsq"))
+    early = late.replace(arrival_s=[8.9e6])
+    assert simulate(early, [engine(2**40)], router("jsq")).counters["served"] == 1
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), 1e-13, 1e9])
+def test_impossible_intervals_are_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"NaN|decision interval"):
+        Simulation(workload(5), [engine()], decision_interval_s=seconds)
+
+
+def test_use_outside_the_fitted_range_warns_once_of_what_was_reached() -> None:
+    cost = dataclasses.replace(COST, name="narrow", fit_seqs=4, fit_tokens=100, fit_context=300)
+    small = RequestTable.from_columns(
+        arrival_s=[0.0, 0.0], prompt_tokens=[40, 40], output_tokens=[50, 50]
+    )
+    fleet = [EngineConfig(cost=cost, kv_capacity_tokens=30_000)]
+    simulate(small, fleet, router("jsq"))  # inside: the limits of the engine do not matter
+    with pytest.warns(OutsideFitWarning, match=r"16 sequences .fitted to 4.*tokens a step"):
+        table = RequestTable.from_columns(
+            arrival_s=np.zeros(16), prompt_tokens=[40] * 16, output_tokens=[50] * 16
+        )
+        simulate(table, fleet, router("jsq"))
+    simulate(table, fleet, router("jsq"))

@@ -7,7 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from envs.workloads import RequestTable, TraceWarning, convert, describe, read_trace
+from envs.workloads import (
+    RequestTable,
+    TraceError,
+    TraceWarning,
+    convert,
+    describe,
+    read_trace,
+    trace_files,
+    trace_format,
+)
 from tests.workloads import samples
 
 
@@ -142,6 +151,26 @@ def test_options_that_a_format_lacks(tmp_path: Path) -> None:
         read_trace(path, format="excel")
     with pytest.raises(ValueError, match="'generic'"):
         read_trace(path, format="azure", columns={"arrival_s": "TIMESTAMP"})
+
+
+def test_the_format_and_all_files_of_a_trace_are_told(tmp_path: Path) -> None:
+    drawn = samples.servegen(tmp_path)
+    assert trace_format(drawn) == "servegen"
+    lengths = tmp_path / "language_m-tiny_lengths_quantiles.parquet"
+    assert trace_files(drawn) == (drawn, lengths)
+    table = RequestTable.from_columns(arrival_s=[0.0, 1.0], prompt_tokens=3, output_tokens=3)
+    for name in ("log.csv", "log.csv.gz", "log.parquet"):
+        path = table.write(tmp_path / name)
+        assert trace_format(path) == "table"
+        assert trace_files(path) == (path,)
+    assert trace_format(path, columns={"arrival_s": "ts"}) == "generic"
+    assert trace_format(path, "azure") == "azure"  # the word is taken, the file is not opened
+    with pytest.raises(ValueError, match="'azur' is unknown"):
+        trace_format(path, "azur")
+    with pytest.raises(ValueError, match="columns are for format 'generic'"):
+        trace_format(path, "azure", {"arrival_s": "ts"})
+    with pytest.raises(TraceError, match="absent"):
+        trace_format(tmp_path / "absent.csv")
 
 
 def test_servegen_counts_follow_the_record(tmp_path: Path) -> None:

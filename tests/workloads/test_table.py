@@ -72,6 +72,29 @@ def test_slice_keeps_ids_times_and_shares_memory() -> None:
         table[5]  # type: ignore[index]
 
 
+def test_a_part_counts_from_its_start_and_deadlines_move_along() -> None:
+    arrival = np.arange(10.0)
+    table = RequestTable.from_columns(
+        arrival_s=arrival, prompt_tokens=2, output_tokens=3, deadline_s=arrival + 4.0
+    )
+    part = table.part(3.0, 6.0)
+    assert part.request_id.tolist() == [3, 4, 5]
+    assert part.arrival_s.tolist() == [0.0, 1.0, 2.0]
+    assert part.deadline_s.tolist() == [4.0, 5.0, 6.0]
+    fast = table.part(2.0, np.inf, rate_scale=2.0)
+    assert fast.arrival_s.tolist() == [k / 2 for k in range(8)]
+    assert (fast.deadline_s - fast.arrival_s).tolist() == [4.0] * 8
+    assert table.part(0.0, np.inf) == table
+    assert "deadline_s" not in small().part(0.5, 1.0).given
+    with pytest.raises(ValueError, match=r"no request arrives between 20 s and 30 s; .* 9 s"):
+        table.part(20.0, 30.0)
+    with pytest.raises(ValueError, match="no request arrives between 5 s and 4 s"):
+        table.part(5.0, 4.0)
+    for arguments in ((-1.0, 2.0), (np.nan, 2.0), (0.0, 2.0, 0.0), (0.0, 2.0, np.inf)):
+        with pytest.raises(ValueError, match="it must be"):
+            table.part(*arguments)
+
+
 def test_replace_checks_and_shares() -> None:
     table = router_mix(10)
     changed = table.replace(priority=3, tenant="a")

@@ -17,7 +17,7 @@ from .build import Common, TraceWarning, build
 from .tabular import FORMATS
 from .times import seconds
 
-__all__ = ["TRACE_FORMATS", "TraceWarning", "read_trace"]
+__all__ = ["TRACE_FORMATS", "TraceWarning", "read_trace", "trace_files", "trace_format"]
 
 TRACE_FORMATS = ("auto", "table", *FORMATS, "mooncake", "servegen", "generic")
 """Names that `read_trace` takes as format."""
@@ -66,32 +66,72 @@ def read_trace(
         TypeError: The format has no such option.
     """
     path = Path(path)
-    if format not in TRACE_FORMATS:
-        raise ValueError(f"format {format!r} is unknown; choose of {list(TRACE_FORMATS)}")
-    if format == "auto" and columns is not None:
-        format = "generic"
-    if columns is not None and format != "generic":
-        raise ValueError(f"columns are for format 'generic', not {format!r}")
-    if format == "servegen" or (format == "auto" and _is_servegen(path)):
+    format, data = _told(path, format, columns)
+    if format == "servegen":
         return servegen.generate(path, seed=seed, **options)
     if is_parquet(path):
-        if format in ("auto", "table"):
+        if format == "table":
             _options(Common(), options, False, "table")
             return read_table(path)
         if format == "generic":
             return _generic_parquet(path, columns or {}, options)
         mend = "Use format='auto', or name the text file"
         raise TraceError(f"is Parquet, not {format}", mend=mend, path=path)
-    data = read_bytes(path)
-    if format == "mooncake" or (
-        format == "auto" and data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
-    ):
+    data = read_bytes(path) if data is None else data
+    if format == "mooncake":
         return _mooncake(path, data, options)
     return _csv(path, data, format, columns or {}, options)
 
 
-def _is_servegen(path: Path) -> bool:
-    return is_parquet(path) and set(servegen.TRACE_COLUMNS) <= set(parquet_names(path))
+def trace_format(
+    path: str | Path, format: str = "auto", columns: Mapping[str, str] | None = None
+) -> str:
+    """The format by which `read_trace` reads a file, told by its content where it is "auto".
+
+    Args:
+        path: The file.
+        format: One of `TRACE_FORMATS`.
+        columns: As `read_trace`; they tell "generic".
+
+    Raises:
+        TraceError: The file is to be looked into, and is absent, damaged or of unknown format.
+        ValueError: The format is unknown, or takes no columns.
+    """
+    return _told(Path(path), format, columns)[0]
+
+
+def trace_files(
+    path: str | Path, format: str = "auto", columns: Mapping[str, str] | None = None
+) -> tuple[Path, ...]:
+    """All files that `read_trace` reads for a trace: the one named, and lengths of "servegen".
+
+    Raises:
+        TraceError: As `trace_format`; or the second file is not told by the name of the first.
+        ValueError: As `trace_format`.
+    """
+    path = Path(path)
+    if trace_format(path, format, columns) == "servegen":
+        return path, servegen.lengths_beside(path)
+    return (path,)
+
+
+def _told(path: Path, format: str, columns: Mapping[str, str] | None) -> tuple[str, bytes | None]:
+    """The format, and the content where it was read to tell it."""
+    if format not in TRACE_FORMATS:
+        raise ValueError(f"format {format!r} is unknown; choose of {list(TRACE_FORMATS)}")
+    if columns is not None and format not in ("auto", "generic"):
+        raise ValueError(f"columns are for format 'generic', not {format!r}")
+    if columns is not None:
+        return "generic", None
+    if format != "auto":
+        return format, None
+    if is_parquet(path):
+        is_servegen = set(servegen.TRACE_COLUMNS) <= set(parquet_names(path))
+        return "servegen" if is_servegen else "table", None
+    data = read_bytes(path)
+    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+        return "mooncake", data
+    return _recognise(CsvFile(path, data)), data
 
 
 def _mooncake(path: Path, data: bytes, options: dict[str, Any]) -> RequestTable:
@@ -110,8 +150,6 @@ def _csv(
     path: Path, data: bytes, format: str, columns: Mapping[str, str], options: dict[str, Any]
 ) -> RequestTable:
     file = CsvFile(path, data)
-    if format == "auto":
-        format = _recognise(file)
     if format == "table":
         _options(Common(), options, False, format)
         return read_table(path)

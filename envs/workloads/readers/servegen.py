@@ -77,7 +77,7 @@ def generate(
     if missing_lengths not in ("borrow", "drop"):
         raise ValueError(f"missing_lengths is {missing_lengths!r}; choose 'borrow' or 'drop'")
     windows = _windows(path, start_s, start_s + duration_s, clients)
-    quantiles_path = Path(lengths) if lengths is not None else _beside(path)
+    quantiles_path = Path(lengths) if lengths is not None else lengths_beside(path)
     quantiles = _lengths(quantiles_path)
     rng = np.random.default_rng(seed)
     owners = _owners(windows, quantiles, missing_lengths, rng)
@@ -106,7 +106,12 @@ def generate(
     )
 
 
-def _beside(path: Path) -> Path:
+def lengths_beside(path: Path) -> Path:
+    """The file of the quantiles that belongs to a `*_trace.parquet`.
+
+    Raises:
+        TraceError: The name has another form.
+    """
     if not path.name.endswith("_trace.parquet"):
         mend = "Give lengths= with the *_lengths_quantiles.parquet file"
         raise TraceError("the file of the lengths is not told by the name", mend=mend, path=path)
