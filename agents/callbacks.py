@@ -152,7 +152,8 @@ class Keeper(BaseCallback):
             self.logger.record(f"validation/e2e_ratio_{name}", ratio)
         self._add_rows()
         found, best = score(self.last), best_score(self.run)
-        if best is None or found < best:
+        # A policy that has not learned is no result, whatever the others are like.
+        if self.learned and (best is None or found < best[1:]):
             with replacing(self.run.folder / "best") as folder:
                 self._save_policy(folder)
                 about = {"steps": self.learned, "lost": found[0], "e2e_mean_s": found[1]}
@@ -190,10 +191,10 @@ class Keeper(BaseCallback):
         save_policy(folder, self._policy(), self.config, self.env, self.learned)
 
 
-def best_score(run: Run) -> tuple[float, float] | None:
-    """Lost requests and mean E2E of the best policy so far, None before the first."""
+def best_score(run: Run) -> tuple[int, float, float] | None:
+    """Steps, lost requests and mean E2E of the best policy so far, None before the first."""
     path = run.folder / "best" / "score.json"
     if not path.is_file():
         return None
     found = read_json(path)
-    return float(found["lost"]), float(found["e2e_mean_s"])
+    return int(found["steps"]), float(found["lost"]), float(found["e2e_mean_s"])

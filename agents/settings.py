@@ -9,7 +9,8 @@ from typing import Any, Literal, cast
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from envs.routing.reward import Reward, RewardMode
+from envs.routing.layout import RewardMode
+from envs.routing.reward import Reward
 from envs.scenarios import Scenario
 from envs.scenarios.errors import ScenarioError, did_you_mean, from_validation
 from envs.scenarios.strict import Strict

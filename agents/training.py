@@ -43,12 +43,14 @@ class Outcome:
         interrupted: Whether it was stopped before its end.
         validation_s: Mean E2E in seconds over the validation episodes by policy: the baselines,
             and the agent at its `final` and its `best` evaluation, where there was one.
+        best_steps: Steps that the best policy had learned from, None before the first.
     """
 
     folder: Path
     steps: int
     interrupted: bool
     validation_s: dict[str, float]
+    best_steps: int | None = None
 
 
 class _Progress(Strict):
@@ -110,8 +112,14 @@ def train(
     agent = {"final": mean(keeper.last, "e2e_mean_s")} if not keeper.interrupted else {}
     best = best_score(run)
     if best is not None:
-        agent["best"] = best[1]
-    return Outcome(run.folder, keeper.learned, keeper.interrupted, baselines | agent)
+        agent["best"] = best[2]
+    return Outcome(
+        run.folder,
+        keeper.learned,
+        keeper.interrupted,
+        baselines | agent,
+        None if best is None else best[0],
+    )
 
 
 def make_vec_env(config: RunConfig) -> VecEnv:

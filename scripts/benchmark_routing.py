@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from scripts.common import SeededArgs, show
+from scripts.common import ObjectiveArgs, SeededArgs, show
 
 if TYPE_CHECKING:
     from scripts.experiments.cases import Case
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 EXAMPLE = """servegym benchmark routing
   servegym benchmark routing --full -o runs/full
   servegym benchmark routing --scenarios router-kv6k-rate9 --routers round_robin pull_sjf:theta=0.3
-  servegym benchmark routing --trace trace.csv --fleet fleet.yaml --rate-scale 1.5"""
+  servegym benchmark routing --routers my_policies.py:roomiest jsq
+  servegym benchmark routing --trace trace.csv --fleet fleet.yaml --slo-ttft 1 --slo-tbt 0.1"""
 
 FOLDER = Path("runs/benchmark-routing")
 POINTS = (
@@ -41,13 +42,14 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(SeededArgs):
+class Args(SeededArgs, ObjectiveArgs):
     """Options of `servegym benchmark routing`."""
 
     scenarios: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Presets or YAML files; without any, the operating points at which routing matters."""
     routers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
-    """Baselines, with parameters like `pull_sjf:theta=0.3`; without any, the standard set."""
+    """Baselines, with parameters like `pull_sjf:theta=0.3`, or own policies, `FILE.py:NAME`;
+    without any, the standard set."""
     agent: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...")] = ()
     """Folders of trained policies to compare as well."""
     reference: str = "round_robin"
@@ -81,23 +83,24 @@ class Args(SeededArgs):
 def main(args: Args) -> int:
     """Run the command."""
     from scripts.experiments.machine import usable_cpus
-    from scripts.experiments.metrics import COMPACT, chosen
-    from scripts.experiments.progress import say, told_if_slow
+    from scripts.experiments.metrics import COMPACT, WITH_OBJECTIVES, chosen
+    from scripts.experiments.progress import say
+    from scripts.experiments.runner import run_comparison
+    from scripts.experiments.store import Store
 
     start = time.perf_counter()
-    with told_if_slow():
-        # The simulator is compiled as it is imported.
-        from scripts.experiments.runner import run_comparison
-        from scripts.experiments.store import Store
-    metrics = chosen(args.metrics or COMPACT)
-    cases, contenders, seeds = _cases(args), _contenders(args), _seeds(args)
+    cases, seeds = _cases(args), _seeds(args)
+    limited = any(case.has_objectives for case in cases)
+    metrics = chosen(args.metrics or (WITH_OBJECTIVES if limited else COMPACT))
+    contenders = _contenders(args, cases)
     workers = usable_cpus() if args.workers is None else args.workers
     if workers < 1:
         raise ValueError(f"--workers {workers}: give at least 1")
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
-    _claim(args, store, cases, contenders, seeds)
+    fleets = _fleets(cases)
+    _claim(args, store, cases, contenders, seeds, fleets)
     try:
-        records = run_comparison(store, cases, seeds, contenders, workers)
+        records, reused = run_comparison(store, cases, seeds, contenders, workers)
     except KeyboardInterrupt:
         kept = len(list((store.folder / "requests").glob("*.parquet")))
         total = len(cases) * len(contenders) * len(seeds)
@@ -105,22 +108,30 @@ def main(args: Args) -> int:
             f"interrupted: {kept} results are kept in {store.folder} (this run needs {total}); "
             "the same command, without --overwrite, continues"
         )
+        store.give_up()
         return _INTERRUPTED
+    except BaseException:
+        store.give_up()
+        raise
     note = _caveat(cases)
-    comparisons = _publish(args, store, cases, records, note)
+    comparisons = _publish(args, store, cases, contenders, records, note)
     seconds = time.perf_counter() - start
     if args.json:
         from scripts.experiments.comparison import as_data
 
-        show(args, {"folder": store.folder, "note": note, "results": as_data(comparisons)}, "")
+        counts = {"runs": len(records), "reused": reused}
+        about = {"folder": store.folder, "note": note, **counts, "fleets": fleets}
+        show(args, about | {"results": as_data(comparisons)}, "")
         return 0
+    from scripts.experiments.fleets import fleets_text
     from scripts.experiments.tables import print_tables
 
     print_tables(comparisons, metrics)
     print(f"{note}\n" if note else "", end="")
-    print(
-        f"{len(records)} runs, {seconds:.0f} s; all metrics and plots: {store.folder}/report.html"
-    )
+    print(fleets_text(fleets))
+    again = f" ({reused} reused)" if reused else ""
+    print(f"{len(records)} runs{again}, {seconds:.0f} s")
+    print(f"all metrics and plots: {store.folder}/report.html")
     return 0
 
 
@@ -138,6 +149,7 @@ def _cases(args: Args) -> list[Case]:
                 limit=args.requests,
                 sigma=args.sigma,
                 bootstrap=args.bootstrap_trace,
+                slo=args.objectives(),
             )
         ]
     if args.bootstrap_trace or args.rate_scale != 1.0:
@@ -145,9 +157,30 @@ def _cases(args: Args) -> list[Case]:
     names: Sequence[str] = args.scenarios or POINTS
     if args.full and not args.scenarios:
         names = _all_points()
-    cases = [preset_case(name, args.requests) for name in names]
-    _refuse_twins("--scenarios", [case.name for case in cases])
+    slo = args.objectives()
+    changes = {"slo": slo} if slo else {}
+    cases = [preset_case(name, args.requests, changes) for name in names]
+    _refuse_same_scenarios(names, cases)
     return cases
+
+
+def _refuse_same_scenarios(given: Sequence[str], cases: Sequence[Case]) -> None:
+    seen: dict[str, str] = {}
+    for text, case in zip(given, cases, strict=True):
+        if seen.get(case.name) == text:
+            raise ValueError(f"--scenarios: {text} is given twice")
+        if case.name in seen:
+            raise ValueError(
+                f"--scenarios: {seen[case.name]} and {text} both hold `name: {case.name}`: "
+                "change the key name inside one of the files"
+            )
+        seen[case.name] = text
+
+
+def _fleets(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
+    from scripts.experiments.fleets import fleet_data
+
+    return {case.name: fleet_data(case.scenario.fleet.engines()) for case in cases}
 
 
 def _all_points() -> list[str]:
@@ -157,29 +190,33 @@ def _all_points() -> list[str]:
     return [*POINTS, *more]
 
 
-def _contenders(args: Args) -> list[Contender]:
-    from scripts.experiments.contenders import Agent, Baseline, standard_routers
+def _contenders(args: Args, cases: Sequence[Case]) -> list[Contender]:
+    from scripts.experiments.contenders import Agent, parse_router, standard_routers
 
+    agents = [Agent(folder) for folder in args.agent]
+    for agent in agents:
+        agent.check([case.scenario for case in cases])
+    found = [parse_router(name) for name in args.routers or standard_routers()]
     # The reference is always there, and once.
-    names = dict.fromkeys([*(args.routers or standard_routers()), args.reference])
-    agents: list[Contender] = [Agent(folder) for folder in args.agent]
-    agent_labels = {agent.label for agent in agents}
-    found = [Baseline.parse(name) for name in names if name not in agent_labels]
+    if args.reference not in {contender.label for contender in (*found, *agents)}:
+        found.append(parse_router(args.reference))
     contenders: list[Contender] = [*dict.fromkeys(found), *agents]
-    _refuse_twins("--agent", [contender.label for contender in contenders])
+    labels = [contender.label for contender in contenders]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(
+                f"two policies are called {label}: rename the folder of an agent, or the policy "
+                "in its file"
+            )
     return contenders
-
-
-def _refuse_twins(option: str, names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{option}: two are called {name}; rename one")
 
 
 def _seeds(args: Args) -> range:
     from envs.scenarios import seeds
 
     count = args.seeds if args.seeds is not None else _FULL_SEEDS if args.full else 5
+    if count < 1:
+        raise ValueError(f"--seeds must be at least 1, not {count}")
     return seeds("evaluation", count, args.seed)
 
 
@@ -189,6 +226,7 @@ def _claim(
     cases: Sequence[Case],
     contenders: Sequence[Contender],
     seeds: Sequence[int],
+    fleets: dict[str, list[dict[str, Any]]],
 ) -> None:
     from scripts.experiments.machine import code_identity, command_line, machine, now, versions
 
@@ -199,6 +237,7 @@ def _claim(
         "versions": versions(),
         "options": {k: _plain(v) for k, v in vars(args).items()},
         "seeds": list(seeds),
+        "fleets": fleets,
     }
     identity = {
         **code_identity(),
@@ -212,16 +251,20 @@ def _claim(
 
 
 def _publish(
-    args: Args, store: Store, cases: Sequence[Case], records: Sequence[Record], note: str
+    args: Args,
+    store: Store,
+    cases: Sequence[Case],
+    contenders: Sequence[Contender],
+    records: Sequence[Record],
+    note: str,
 ) -> list[Comparison]:
     from scripts.experiments.comparison import compare, summary_frame, table_frame
-    from scripts.experiments.contenders import Baseline
+    from scripts.experiments.contenders import parse_router
     from scripts.experiments.report import write_report
 
-    reference = next((r.router for r in records if r.router == args.reference), None)
-    comparisons = compare(
-        records, reference or Baseline.parse(args.reference).label, seed=args.seed
-    )
+    known = args.reference in {contender.label for contender in contenders}
+    reference = args.reference if known else parse_router(args.reference).label
+    comparisons = compare(records, reference, seed=args.seed)
     summary = summary_frame(records)
     store.write_frame("summary.parquet", summary)
     store.write_frame("summary.csv", summary)

@@ -10,8 +10,10 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("scripts.simulate", "serve a trace or a scenario once with one router"),
@@ -19,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train routing": ("scripts.train", "train a routing policy by reinforcement learning"),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
     "fit-cost-model": ("scripts.fit_cost_model", "fit the GPU cost models to measurements"),
+    "catalogue": ("scripts.catalogue", "list what can be named: routers, GPUs, models, ..."),
     "scenarios": ("scripts.scenarios", "list the preset scenarios, or show one"),
     "trace": ("scripts.trace", "describe a trace, or convert it to a request table"),
 }
@@ -42,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         return _without_command(words)
     try:
-        return _run(name, words[len(name.split()) :])
+        with _warnings_in_one_line():
+            return _run(name, words[len(name.split()) :])
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -119,6 +123,31 @@ def _overview(group: str) -> str:
         f"example:\n  servegym {next(iter(shown))} --help",
     ]
     return "\n".join(lines)
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Show each warning of this project once, as a line; those of other packages as ever."""
+    shown: set[str] = set()
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if category.__module__.partition(".")[0] not in _OURS:
+                usual(message, category, filename, lineno, file, line)
+            elif (text := " ".join(str(message).split())) not in shown:
+                shown.add(text)
+                print(f"servegym: warning: {text}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
 
 
 def _is_told_by_us(error: BaseException) -> bool:

@@ -33,9 +33,51 @@ class SeededArgs(CommonArgs):
     """Seed of everything that is drawn."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveArgs:
+    """Service objectives on the command line."""
+
+    slo_ttft: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """Seconds within which the first token must be there, instead of the scenario's."""
+    slo_tbt: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """Seconds that may lie between tokens, mean over a request, instead of the scenario's."""
+    slo_e2e: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """Seconds within which the last token must be there, instead of the scenario's."""
+
+    def objectives(self) -> dict[str, float]:
+        """The limits that were given, under their keys in a scenario.
+
+        Raises:
+            ValueError: A limit is no positive number of seconds.
+        """
+        found = {}
+        for name in ("ttft", "tbt", "e2e"):
+            limit = getattr(self, f"slo_{name}")
+            if limit is not None:
+                if not 0 < limit < math.inf:
+                    raise ValueError(f"--slo-{name} {limit:g}: give seconds, more than 0")
+                found[f"{name}_s"] = limit
+        return found
+
+
+def refuse_existing(path: Path) -> None:
+    """Keep a file from being written over.
+
+    Raises:
+        ValueError: The file exists.
+    """
+    if path.exists():
+        raise ValueError(f"{path} exists: give another name with -o, or --overwrite to replace it")
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """`data` as JSON, with null for what is not finite."""
+    return json.dumps(_plain(data), indent=2, allow_nan=False)
+
+
 def show(args: CommonArgs, data: Mapping[str, Any], text: str) -> None:
     """Print a result: `data` as JSON under `--json`, else `text`."""
-    print(json.dumps(_plain(data), indent=2, allow_nan=False) if args.json else text)
+    print(as_json(data) if args.json else text)
 
 
 def table(rows: list[list[str]]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from envs.scenarios import Scenario, load_scenario, scenario_names
-from scripts.common import SeededArgs, show, table
+from scripts.common import SeededArgs, refuse_existing, show, table
 
 EXAMPLE = """servegym scenarios
   servegym scenarios router-kv6k-rate8 -o my.yaml
@@ -24,6 +24,8 @@ class Args(SeededArgs):
     """Preset or YAML file to show; without it, all presets are listed. With `-o my.yaml` it is
     written as one complete file to edit, with `-o x.parquet` or `-o x.csv` the requests of
     `--seed` are."""
+    overwrite: bool = False
+    """Replace the file of `--output`."""
 
 
 def main(args: Args) -> int:
@@ -40,6 +42,8 @@ def main(args: Args) -> int:
     if args.output is None:
         show(args, _data(scenario), scenario.to_yaml().rstrip())
         return 0
+    if not args.overwrite:
+        refuse_existing(args.output)
     _write(scenario, args.output, args.seed)
     show(args, {"written": args.output}, f"written: {args.output}")
     return 0

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from scripts.common import SeededArgs, show, table
+from scripts.common import ObjectiveArgs, SeededArgs, show, table
 
 if TYPE_CHECKING:
     from envs.simulator import Result
     from scripts.experiments.cases import Case
+    from scripts.experiments.contenders import Contender
 
 EXAMPLE = """servegym simulate --trace trace.csv --fleet fleet.yaml --router jsq
+  servegym simulate --trace trace.csv --fleet fleet.yaml --slo-ttft 1 --slo-tbt 0.1
   servegym simulate --scenario router-kv6k-rate9 --router pull_sjf:theta=0.3 -o runs/one"""
 
 _LATENCIES = ("e2e", "ttft", "tbt", "queueing")
+_FILES = ("requests.parquet", "summary.json", "config.yaml")
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99")
 _TITLES = {
     "e2e": "end to end (s)",
@@ -30,7 +33,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(SeededArgs):
+class Args(SeededArgs, ObjectiveArgs):
     """Options of `servegym simulate`."""
 
     trace: Path | None = None
@@ -40,7 +43,7 @@ class Args(SeededArgs):
     scenario: str | None = None
     """Preset or YAML file to serve instead of a trace."""
     router: str = "jsq"
-    """Routing rule, with parameters like `pull_sjf:theta=0.3`."""
+    """Routing rule, with parameters like `pull_sjf:theta=0.3`, or an own one, `FILE.py:NAME`."""
     sigma: float | None = None
     """Error of the predicted output lengths, truth times lognormal(0, sigma): 0.5 for a trace,
     the scenario's own for a scenario."""
@@ -50,25 +53,29 @@ class Args(SeededArgs):
     """Factor on the rate of the trace."""
     limit: int | None = None
     """Serve at most so many requests."""
+    overwrite: bool = False
+    """Replace results of another configuration in the folder of `--output`."""
 
 
 def main(args: Args) -> int:
     """Run the command."""
-    from scripts.experiments.progress import told_if_slow
+    from scripts.experiments.contenders import parse_router
+    from scripts.experiments.fleets import fleet_data, fleets_text
 
-    with told_if_slow():
-        # The simulator is compiled as it is imported.
-        from scripts.experiments.contenders import Baseline
-    case, router = _case(args), Baseline.parse(args.router)
+    case, router = _case(args), parse_router(args.router)
+    identity = _identity(args, case, router)
+    if args.output is not None and not args.overwrite:
+        _refuse_others(args.output, identity)
     episode = case.episode(args.seed)
-    with told_if_slow():
-        result = episode.run(router.policy(), args.queue_order)
-    summary = result.summary()
+    result = episode.run(router.policy(), args.queue_order)
+    summary, fleet = result.summary(), fleet_data(episode.engines)
     if args.output is not None:
-        _write(args, case, router.label, result)
+        _write(args.output, identity, {"fleet": fleet} | _about(args, case, router), result)
     data = {"router": router.label, "scenario": case.name, "requests": len(episode.table)}
+    data |= {"fleet": fleet, "slo": case.scenario.slo.model_dump()}
     finite = {k: v if math.isfinite(v) else None for k, v in summary.items()}
-    text = _text(f"{router.label} on {case.name}", len(episode.engines), summary)
+    text = _text(f"{router.label} on {case.name}", len(episode.engines), summary, case)
+    text = f"{text}\n\n{fleets_text({case.name: fleet})}"
     written = f"\nwritten: {args.output}" if args.output is not None else ""
     show(args, data | {"summary": finite, "written": args.output}, text + written)
     return 0
@@ -84,44 +91,91 @@ def _case(args: Args) -> Case:
             raise ValueError("--trace needs --fleet: a preset or a YAML file")
         sigma = 0.5 if args.sigma is None else args.sigma
         return trace_case(
-            args.trace, args.fleet, rate_scale=args.rate_scale, limit=args.limit, sigma=sigma
+            args.trace,
+            args.fleet,
+            rate_scale=args.rate_scale,
+            limit=args.limit,
+            sigma=sigma,
+            slo=args.objectives(),
         )
     if args.fleet is not None or args.rate_scale != 1.0:
         raise ValueError("--fleet and --rate-scale go with --trace, not with --scenario")
-    changes = {} if args.sigma is None else {"prediction": {"sigma": args.sigma}}
+    changes: dict[str, Any] = {}
+    if args.sigma is not None:
+        changes["prediction"] = {"sigma": args.sigma}
+    if slo := args.objectives():
+        changes["slo"] = slo
     assert args.scenario is not None  # told apart above
     return preset_case(args.scenario, args.limit, changes)
 
 
-def _write(args: Args, case: Case, router: str, result: Result) -> None:
+def _identity(args: Args, case: Case, router: Contender) -> dict[str, Any]:
+    """Everything that can change the results."""
     import json
 
+    from scripts.experiments.machine import code_identity
+
+    identity = {
+        **code_identity(),
+        "seed": args.seed,
+        "queue_order": args.queue_order,
+        "router": router.identity(),
+        "scenario": case.identity(),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
+
+
+def _refuse_others(folder: Path, identity: dict[str, Any]) -> None:
+    """Keep results of another configuration from being written over."""
     import yaml
 
-    from scripts.experiments.machine import code_hash, command_line, machine, now, versions
+    mend = "give another folder with -o, or --overwrite to replace them"
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; -o takes a folder")
+    if not any((folder / name).exists() for name in _FILES):
+        return
+    try:
+        old = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        old = old["identity"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        raise ValueError(f"{folder}: nobody knows what made the results there; {mend}") from None
+    differing = [key for key in identity if old.get(key) != identity[key]]
+    if differing:
+        raise ValueError(
+            f"{folder} holds results of another configuration ({', '.join(differing)}); {mend}"
+        )
 
-    folder = args.output
-    assert folder is not None
-    folder.mkdir(parents=True, exist_ok=True)
-    result.to_frame().to_parquet(folder / "requests.parquet", index=False)
-    finite = {k: v if math.isfinite(v) else None for k, v in result.summary().items()}
-    (folder / "summary.json").write_text(json.dumps(finite, indent=2), encoding="utf-8")
-    config: dict[str, Any] = {
+
+def _about(args: Args, case: Case, router: Contender) -> dict[str, Any]:
+    from scripts.experiments.machine import command_line, machine, now, versions
+
+    return {
         "command": command_line(),
         "date": now(),
         "machine": machine(),
         "versions": versions(),
-        "code": code_hash(),
         "seed": args.seed,
-        "router": router,
+        "router": router.label,
         "queue_order": args.queue_order,
         "scenario": case.scenario.model_dump(mode="json"),
     }
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def _write(folder: Path, identity: dict[str, Any], about: dict[str, Any], result: Result) -> None:
+    import json
+
+    import yaml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    result.to_frame().to_parquet(folder / "requests.parquet", index=False)
+    finite = {k: v if math.isfinite(v) else None for k, v in result.summary().items()}
+    (folder / "summary.json").write_text(json.dumps(finite, indent=2), encoding="utf-8")
+    text = yaml.safe_dump(about | {"identity": identity}, sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 
-def _text(title: str, instances: int, summary: dict[str, float]) -> str:
+def _text(title: str, instances: int, summary: dict[str, float], case: Case) -> str:
     from scripts.experiments.metrics import number
 
     lost = {key: summary[key] for key in ("rejected", "unfinished") if summary[key]}
@@ -138,6 +192,13 @@ def _text(title: str, instances: int, summary: dict[str, float]) -> str:
         ["tokens computed again", number(summary["recomputed_tokens"])],
         ["GPU hours", number(summary["gpu_hours"])],
     ]
+    if case.has_objectives:
+        limits = case.scenario.slo.model_dump(exclude_none=True)
+        within = ", ".join(f"{key[:-2]} {limit:g} s" for key, limit in limits.items())
+        facts += [
+            [f"requests within {within}", f"{100 * summary['slo_attainment']:.1f} %"],
+            ["their output tokens per second", number(summary["goodput_tokens_per_s"])],
+        ]
     if summary["dollars"]:
         facts.append(["dollars", number(summary["dollars"])])
     head = f"{title}: {', '.join(counts)} by {instances} instances"

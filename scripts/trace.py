@@ -23,6 +23,8 @@ EXAMPLE = """servegym trace AzureLLMInferenceTrace_conv.csv
 
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 _COUNTS = ("tenants", "models", "regions", "interactions")
+_LOW_RATE, _HIGH_RATE = 0.01, 1e6
+"""Requests a second beyond which a trace is probably read in the wrong unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +33,22 @@ class Args(SeededArgs):
 
     path: Annotated[Path, tyro.conf.Positional]
     """The trace, plain or gzipped."""
-    format: str = "auto"
+    format: Literal[
+        "auto",
+        "table",
+        "azure",
+        "burstgpt",
+        "arena",
+        "sageserve",
+        "mooncake",
+        "servegen",
+        "generic",
+    ] = "auto"
     """Format, where the content does not tell it."""
-    columns: tuple[str, ...] = ()
-    """Columns of another format, as OURS=THEIRS."""
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OURS=THEIRS ...")] = ()
+    """Columns of another format."""
     time_unit: Literal["s", "ms", "us", "ns", "timestamp"] | None = None
-    """Unit of the times of another format; without it, seconds."""
+    """Unit of the times of a request table or another format; without it, seconds or dates."""
     sort: bool = False
     """Sort by arrival; otherwise unsorted rows are an error."""
     sigma: float | None = None
@@ -74,12 +86,26 @@ def _pair(text: str) -> tuple[str, str]:
     return ours, theirs
 
 
+def _pace(requests: int, duration_s: float, data: Mapping[str, float | int | str]) -> list[str]:
+    if requests == 1:
+        return ["one request"]
+    if not duration_s:
+        return [f"{requests:,} requests, all at the same time"]
+    rate = float(data["rate"])
+    usual = _LOW_RATE <= rate <= _HIGH_RATE
+    line = (
+        f"{requests:,} requests in {duration_s:,.{1 if duration_s >= 1 else 6}f} s: "
+        f"{rate:{'.2f' if usual else '.3g'}} a second, coefficient of variation of the gaps "
+        f"{data['gap_cv']:.2f}"
+    )
+    return [line] if usual else [line, "are the times in another unit? (--time-unit)"]
+
+
 def _text(data: Mapping[str, float | int | str]) -> str:
     lines = [
         f"{data['source']}",
-        f"{data['requests']:,} requests in {data['duration_s']:,.1f} s: {data['rate']:.2f} a "
-        f"second, coefficient of variation of the gaps {data['gap_cv']:.2f}",
-        ", ".join(f"{data[name]:,} {name}" for name in _COUNTS),
+        *_pace(int(data["requests"]), float(data["duration_s"]), data),
+        ", ".join(f"{data[name]:,} {name if data[name] != 1 else name[:-1]}" for name in _COUNTS),
     ]
     rows = [["tokens", *_COLUMNS]]
     for name in ("prompt", "output"):

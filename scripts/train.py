@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from envs.routing.layout import RewardMode
 from scripts.common import CommonArgs, show, table
 
 if TYPE_CHECKING:
@@ -44,16 +45,16 @@ class Args(CommonArgs):
     """Preset or YAML file to train on; router-kv6k-rate9 unless given."""
     steps: int | None = None
     """Decisions of all copies of the environment together, earlier ones of a resumed run
-    included, rounded up to whole updates."""
+    included, rounded up to whole updates (32 copies of 1,024 decisions unless changed)."""
     quick: bool = False
     """A short run (20,000 steps), to see that everything works."""
     seed: int | None = None
     """Seed of initial weights, sampling and training episodes; 0 unless given."""
-    reward: Annotated[str | None, tyro.conf.arg(metavar="MODE")] = None
-    """What to maximise, latency unless given; docs/metrics.md lists the modes, and so does the
-    answer to an unknown one. workload_guided is the paper's guided reward, not its whole
-    algorithm: the learner discounts by time, as always, and does not follow the guided discount;
-    and the guidance decays with the episodes of each environment copy on its own."""
+    reward: RewardMode | None = None
+    """What to maximise, latency unless given; docs/metrics.md defines them. workload_guided is the
+    paper's guided reward, not its whole algorithm: the learner discounts by time, as always, and
+    does not follow the guided discount; and the guidance decays with the episodes of each
+    environment copy on its own."""
     queue_order: Literal["fcfs", "sjf"] | None = None
     """Order of the router queue; without it, the hyper-parameters' own."""
     n_envs: int | None = None
@@ -72,7 +73,9 @@ def main(args: Args) -> int:
     from scripts.experiments.progress import progress, say
 
     config, run, done = _prepare(args)
-    total = config.hyperparameters.steps
+    values = config.hyperparameters
+    update = values.n_envs * values.n_steps
+    total = done + -(-(values.steps - done) // update) * update
     say(f"{config.scenario.name}: {done} of {total} steps done; files in {run.folder}")
     about = {"command": command_line(), "machine": machine()}
     with _asked_to_stop() as stop, progress("training", total, done) as advance:
@@ -93,6 +96,7 @@ def main(args: Args) -> int:
     data = {
         "folder": outcome.folder,
         "steps": outcome.steps,
+        "best_steps": outcome.best_steps,
         "validation_e2e_mean_s": outcome.validation_s,
     }
     show(args, data, _text(outcome, config))
@@ -123,6 +127,9 @@ def _prepare(args: Args) -> tuple[RunConfig, Run, int]:
 
 
 def _config(args: Args) -> RunConfig:
+    for name in ("steps", "n_envs"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
     from agents.settings import ROUTING, RunConfig, load_hyperparameters, validated
     from envs.scenarios import load_scenario
 
@@ -146,7 +153,9 @@ def _text(outcome: Outcome, config: RunConfig) -> str:
 
     episodes = config.hyperparameters.validation_episodes
     rows = [["policy", "mean end to end (s)"]]
-    rows += [[name, number(value)] for name, value in outcome.validation_s.items()]
+    for name, value in outcome.validation_s.items():
+        steps = {"final": outcome.steps, "best": outcome.best_steps}.get(name)
+        rows.append([name if steps is None else f"{name}, {steps} steps", number(value)])
     return (
         f"{outcome.steps} steps; on {episodes} validation episodes of {config.scenario.name}:\n\n"
         f"{table(rows)}\n\n"

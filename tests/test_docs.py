@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from baselines.routing import routers
 from tests.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,3 +35,9 @@ def test_links_to_files_exist() -> None:
             r"`((?:docs|envs|tests|baselines|agents|scripts)/[\w./]+)`", page.read_text()
         ):
             assert (ROOT / name).exists(), f"{page.name} names {name}, which is not there"
+
+
+def test_every_routing_rule_is_described() -> None:
+    page = (ROOT / "docs" / "routers.md").read_text()
+    missing = [name for name in routers() if f"`{name}`" not in page]
+    assert not missing

@@ -90,9 +90,14 @@ def cost_model(
 
     Raises:
         KeyError: if a name is unknown; the message lists close names.
-        ValueError: if `tensor_parallel` is below 1.
+        ValueError: if `tensor_parallel` is below 1 or does not divide the attention heads.
     """
     shape, card = model(model_name), gpu(gpu_name)
+    if tensor_parallel > 0 and shape.heads % tensor_parallel:
+        raise ValueError(
+            f"{shape.name} has {shape.heads} attention heads, which {tensor_parallel} GPUs cannot "
+            "share evenly: take a tensor_parallel that divides them"
+        )
     key = (shape.name, card.name, tensor_parallel, engine, precision)
     found = calibrated().get(key)
     return found if found is not None else roofline(*key)

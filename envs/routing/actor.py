@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import gymnasium
 import numpy as np
 
 from envs.routing.env import RoutingEnv
@@ -27,8 +30,18 @@ class PolicyActor:
         self._parameters = np.asarray(policy.parameters, np.float64)
         self._memory = np.zeros(0, np.int64)
 
-    def __call__(self, env: RoutingEnv) -> int:
-        """Action for the decision that is due; a new episode starts with fresh memory."""
+    def __call__(self, env: gymnasium.Env[Any, Any]) -> int:
+        """Action for the decision that is due; a new episode starts with fresh memory.
+
+        Args:
+            env: A `RoutingEnv`, wrapped or not, in an episode.
+
+        Raises:
+            ValueError: It is none, has not been reset, or its window is too small for the rule.
+        """
+        env = env.unwrapped
+        if not isinstance(env, RoutingEnv):
+            raise ValueError(f"a routing policy acts in a RoutingEnv, not in {type(env).__name__}")
         simulation = env.simulation
         if simulation is None:
             raise ValueError("reset the environment before asking for an action")

@@ -19,8 +19,9 @@ from envs.routing.layout import (
     INSTANCE_FEATURES,
     REQUEST_FEATURES,
     Feature,
+    RewardMode,
 )
-from envs.routing.reward import Reward, RewardMode
+from envs.routing.reward import Reward
 from envs.scenarios import SEEDS, Scenario, load_scenario
 from envs.simulator import EngineConfig, Result, Simulation
 from envs.simulator.config import QueueOrder
@@ -334,12 +335,7 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
             known = "predicted_output_tokens" in trace.given
             table = trace if known else scenario.predict(trace, seed)
         start = float(options.get("start_s", 0.0))
-        end = start + float(options.get("duration_s", float("inf")))
-        first, last = np.searchsorted(table.arrival_s, [start, end])
-        if first == last:
-            raise ValueError(f"no request arrives between {start} s and {end} s")
-        table = table[first:last]
-        return table.replace(arrival_s=table.arrival_s - start) if start else table
+        return table.part(start, start + float(options.get("duration_s", float("inf"))))
 
     def _point_at(self, simulation: Simulation, sigma: float, start_s: float) -> None:
         record = self._record

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+RewardMode = Literal[
+    "latency",
+    "latency_shaped",
+    "slo_goodput",
+    "paper_baseline",
+    "workload_aware",
+    "workload_guided",
+]
+"""Rewards by name; `envs.routing.reward` defines them."""
 SHORT_TOKENS, MEDIUM_TOKENS = 256, 2048
 """Bounds of the predicted-length buckets (Intelligent Router, A.9)."""
 HORIZONS_S = (5.0, 15.0, 30.0, 60.0)

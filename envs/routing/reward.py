@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
-from envs.routing.layout import TERMS
+from envs.routing.layout import TERMS, RewardMode
 from envs.simulator.mixing import ALPHA, EPSILON
 
-RewardMode = Literal[
-    "latency",
-    "latency_shaped",
-    "slo_goodput",
-    "paper_baseline",
-    "workload_aware",
-    "workload_guided",
-]
 GUIDANCE_DECAY = 0.5
 """beta_d of the paper's guidance."""
 

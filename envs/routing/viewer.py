@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,10 @@ class Viewer:
     """Draws what the router faces: the load of each instance, and the queue and latency so far.
 
     Args:
-        mode: `rgb_array` draws off screen; `human` shows a window.
+        mode: `rgb_array` draws off screen; `human` shows a window. Where no window can be opened
+            it says so once, and draws off screen.
 
     Raises:
-        RuntimeError: `human` where no window can be opened.
         ValueError: The mode is another.
     """
 
@@ -262,19 +263,21 @@ def _round_up(value: float) -> float:
 
 
 def _window_library() -> Any:
-    """`matplotlib.pyplot` with a backend that opens windows."""
-    mend = "make the environment with render_mode='rgb_array' instead"
+    """`matplotlib.pyplot` with a backend that opens windows, None where there is none."""
     if sys.platform == "linux" and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
-        raise RuntimeError(f"render_mode='human' needs a display, and there is none: {mend}")
+        return _no_window("there is no display")
     import matplotlib
     import matplotlib.pyplot as plt
 
     if matplotlib.get_backend().lower() in ("agg", "pdf", "ps", "svg", "cairo", "template"):
-        raise RuntimeError(
-            f"render_mode='human' needs a window backend of matplotlib (install tkinter or PyQt), "
-            f"and only {matplotlib.get_backend()} is there: {mend}"
-        )
+        return _no_window("matplotlib has no window backend: install tkinter or PyQt")
     plt.ion()
     return plt
+
+
+@cache
+def _no_window(why: str) -> None:
+    text = f"ServeGym: render_mode='human' draws unseen, since {why}; rgb_array gives frames"
+    print(text, file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 from .arrivals import PROCESSES, arrivals, within
 from .azure import azure
 from .columns import COLUMNS, MAX_TIME_S, MAX_TOKENS, TIERS
-from .errors import TraceError
+from .errors import TraceError, UnknownFormatError
 from .generators import HEAVY_DECODE_TOKENS, router_classes, router_mix
 from .labels import Labels
 from .readers import TRACE_FORMATS, TraceWarning, read_trace, trace_files, trace_format
@@ -22,6 +22,7 @@ __all__ = [
     "RequestTable",
     "TraceError",
     "TraceWarning",
+    "UnknownFormatError",
     "arrivals",
     "azure",
     "convert",

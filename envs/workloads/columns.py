@@ -92,7 +92,9 @@ def check(columns: dict[str, Any], fault: Fault) -> None:
     ordered[1:] = arrival[1:] >= arrival[:-1]
     demand(ordered, "arrival_s", "is earlier than the row before it", "Sort the trace by arrival")
     demand(arrival >= 0, "arrival_s", "is negative", mend)
-    demand(arrival <= MAX_TIME_S, "arrival_s", f"is beyond {MAX_TIME_S:.0f} s (104 days)", mend)
+    limit = f"is beyond {MAX_TIME_S:.0f} s (104 days)"
+    unit = f"{mend}; are they in another unit: time_unit='ms' (--time-unit ms)?"
+    demand(arrival <= MAX_TIME_S, "arrival_s", limit, unit)
     for name, values in columns.items():
         rule = COLUMNS[name]
         if rule.kind == "count":

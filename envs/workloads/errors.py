@@ -38,10 +38,20 @@ class TraceError(ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword arguments when the error crosses a process boundary."""
-        return _rebuild, (self.problem, self.mend, self.path, self.line, self.column)
+        parts = (self.problem, self.mend, self.path, self.line, self.column)
+        return _rebuild, (type(self), *parts)
+
+
+class UnknownFormatError(TraceError):
+    """A file is of no format that can be told by its content; its columns must be named."""
 
 
 def _rebuild(
-    problem: str, mend: str, path: str | Path | None, line: int | None, column: str | None
+    kind: type[TraceError],
+    problem: str,
+    mend: str,
+    path: str | Path | None,
+    line: int | None,
+    column: str | None,
 ) -> TraceError:
-    return TraceError(problem, mend=mend, path=path, line=line, column=column)
+    return kind(problem, mend=mend, path=path, line=line, column=column)

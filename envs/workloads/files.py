@@ -70,6 +70,8 @@ def read_text(path: Path, data: bytes | None = None) -> str:
 class CsvFile:
     """A CSV file with a header, plain or gzipped.
 
+    The separator is a comma, a semicolon or a tab: the one that the header holds most of.
+
     Numbers are first read by a fast strict parser; where that stumbles, a careful one goes row by
     row and either copes (12.0 for 12) or names the line.
     """
@@ -86,7 +88,9 @@ class CsvFile:
         end = re.search(rb"[\r\n]", head)
         first = head[: end.start()] if end else head
         self._skipped = self._data[: len(self._data) - len(head)].count(b"\n")
-        names = self._fields(read_text(path, first))
+        header = read_text(path, first)
+        self._separator = max(",;\t", key=header.count)
+        names = self._fields(header)
         self.header = tuple(name.strip() for name in names)
         for i, name in enumerate(self.header):
             if not name or name in self.header[:i]:
@@ -99,7 +103,7 @@ class CsvFile:
 
     def _fields(self, line: str) -> list[str]:
         try:
-            return next(csv.reader([line], strict=True), [])
+            return next(csv.reader([line], strict=True, delimiter=self._separator), [])
         except csv.Error as error:
             mend = "Write a comma-separated header"
             raise TraceError(
@@ -115,7 +119,10 @@ class CsvFile:
         for name in names:
             if name not in self.header:
                 problem = f"the column is missing; the header has: {', '.join(self.header)}"
-                mend = "Check the format, or give columns={our name: name in the file}"
+                mend = (
+                    "Check the format, or name the columns: columns={our name: name in the file} "
+                    "(--columns OUR_NAME=NAME_IN_FILE ...)"
+                )
                 raise TraceError(problem[:2000], mend=mend, path=self.path, line=1, column=name)
 
     def columns(self, kinds: Mapping[str, str]) -> dict[str, Any]:
@@ -137,6 +144,7 @@ class CsvFile:
                     column_names=list(self.header),
                     skip_rows=self._skipped + 1,
                 ),
+                parse_options=arrow_csv.ParseOptions(delimiter=self._separator),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types={
                         name: types.get(kind, pa.string()) for name, kind in kinds.items()
@@ -153,7 +161,8 @@ class CsvFile:
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Line number and fields of every row after the header."""
-        reader = csv.reader(io.StringIO(read_text(self.path, self._data), newline=""), strict=True)
+        text = io.StringIO(read_text(self.path, self._data), newline="")
+        reader = csv.reader(text, strict=True, delimiter=self._separator)
         line, header = 1, True
         try:
             for fields in reader:
@@ -199,7 +208,9 @@ class CsvFile:
             if -(2**63) <= number < 2**63:
                 return number
         what = "a number of seconds" if kind == "time" else "a whole number"
-        shown = f"{text[:40]!r} is not {what}" if text else "the field is empty"
+        large = kind == "count" and re.fullmatch(r"[+-]?\d+(\.0*)?", text, re.ASCII)
+        shown = f"{text[:40]!r} is {'too large' if large else f'not {what}'}"
+        shown = shown if text else "the field is empty"
         mend = f"Give {what}, or drop the line"
         raise TraceError(shown, mend=mend, path=self.path, line=line, column=column)
 

@@ -103,7 +103,7 @@ def read_table(path: Path) -> RequestTable:
     file = CsvFile(path)
     unknown = [name for name in file.header if name not in COLUMNS]
     if unknown:
-        mend = f"Columns are: {', '.join(COLUMNS)}. For another format use read_trace"
+        mend = f"Columns are: {', '.join(COLUMNS)}. For others use read_trace (servegym trace)"
         raise TraceError("is not a column", mend=mend, path=path, line=1, column=unknown[0])
     data = file.columns({name: COLUMNS[name].kind for name in file.header})
     return RequestTable.from_mapping(data, f"{path.name} (request table, CSV)", file.fault)

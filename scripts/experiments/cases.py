@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.scenarios import Scenario, load_scenario, parse_scenario
+from envs.scenarios import Scenario, load_fleet, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
-from envs.workloads import TraceError, trace_files
+from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_format
 
 if TYPE_CHECKING:
     from envs.simulator import EngineConfig, RoutingPolicy
@@ -72,6 +72,11 @@ class Case:
     def name(self) -> str:
         """Name in tables and files."""
         return self.scenario.name
+
+    @property
+    def has_objectives(self) -> bool:
+        """Whether the scenario limits a latency."""
+        return any(map(math.isfinite, self.scenario.slo.limits_s()))
 
     @property
     def recorded(self) -> bool:
@@ -140,6 +145,7 @@ def trace_case(
     limit: int | None = None,
     sigma: float = 0.5,
     bootstrap: bool = False,
+    slo: Mapping[str, float] | None = None,
 ) -> Case:
     """A recorded trace on a fleet.
 
@@ -150,6 +156,7 @@ def trace_case(
         limit: Take at most so many requests.
         sigma: Error of the predicted lengths, see `Prediction`.
         bootstrap: Resample the trace for every seed.
+        slo: Limits in seconds by their keys in `ServiceObjective`.
 
     Raises:
         ScenarioError: The fleet does not exist or is refused, or an option is out of range.
@@ -157,13 +164,29 @@ def trace_case(
     workload = {"kind": "trace", "path": str(trace), "rate_scale": rate_scale}
     if limit is not None:
         workload["limit"] = limit
+    # Here, so that a message about the fleet names the file of the fleet.
+    known = load_fleet(fleet)
+    if trace.is_file():
+        _demand_known_format(trace)
     data = {
         "name": trace.name.partition(".")[0] or "trace",
-        "fleet": fleet,
+        "fleet": known.model_dump(exclude_unset=True),
         "workload": workload,
         "prediction": {"sigma": sigma},
+        "slo": dict(slo or {}),
     }
     return Case(parse_scenario(data, str(trace)), bootstrap)
+
+
+def _demand_known_format(trace: Path) -> None:
+    try:
+        trace_format(trace)
+    except UnknownFormatError as error:
+        mend = (
+            f"Convert it first: servegym trace {trace} --columns arrival_s=... "
+            "prompt_tokens=... output_tokens=... -o requests.parquet, with its own names"
+        )
+        raise UnknownFormatError(error.problem, mend=mend, path=trace, line=error.line) from None
 
 
 def resample(table: RequestTable, seed: int) -> RequestTable:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from envs.scenarios import Scenario
 from envs.simulator import Result, RoutingPolicy
 from scripts.experiments.cases import Episode
 from scripts.experiments.machine import AGENT_PACKAGES, AGENT_PARTS, code_identity, hash_files
+from scripts.experiments.policy_file import PolicyFile, names_a_file
 
 
 class Contender(Protocol):
@@ -123,20 +126,67 @@ class Agent:
         )
         return result
 
+    def check(self, scenarios: Sequence[Scenario]) -> None:
+        """See that the folder holds a policy that can serve scenarios, before anything is run.
+
+        Raises:
+            ValueError: There is no such folder, it holds no policy, a file of it is faulty, or a
+                fleet is larger than those that the policy was trained for.
+        """
+        self._see_folder()
+        try:
+            evaluation = importlib.import_module("agents.evaluation")
+            files = importlib.import_module("agents.model_files")
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"--agent needs the package {error.name}: pip install 'servegym[agents]'"
+            ) from error
+        if not any((self.folder / name).is_file() for name in ("policy.json", "config.yaml")):
+            raise ValueError(
+                f"--agent {self.folder} holds no trained policy: expected best/policy.json and "
+                "the config.yaml of a training run, or policy.json itself"
+            )
+        found = evaluation.find_policy(self.folder)
+        if not (found / "policy.json").is_file():
+            raise ValueError(
+                f"--agent {self.folder} holds no trained policy: {found / 'policy.json'} is missing"
+            )
+        files.read_weights(found)
+        most = files.read_policy_config(found).max_instances
+        for scenario in scenarios:
+            count = sum(group.count for group in scenario.fleet.groups.values())
+            if count > most:
+                raise ValueError(
+                    f"--agent {self.folder} was trained for at most {most} instances, scenario "
+                    f"{scenario.name} has {count}"
+                )
+
     def identity(self) -> dict[str, Any]:
         """Fingerprints of the folder's files and of the code that runs them.
 
         Raises:
             ValueError: There is no such folder.
         """
-        if not self.folder.is_dir():
-            raise ValueError(f"--agent {self.folder}: there is no such folder")
+        self._see_folder()
         files = [p for p in self.folder.rglob("*") if p.is_file()]
         # Logs grow while the policy stays what it is.
         files = [p for p in files if "events.out" not in p.name and p.suffix != ".log"]
         return {"files": hash_files(files, self.folder)} | code_identity(
             AGENT_PARTS, AGENT_PACKAGES
         )
+
+    def _see_folder(self) -> None:
+        if not self.folder.is_dir():
+            raise ValueError(f"--agent {self.folder}: there is no such folder")
+
+
+def parse_router(text: str) -> Baseline | PolicyFile:
+    """A rule as the command line names it: a baseline (`Baseline.parse`), or `FILE.py:NAME`.
+
+    Raises:
+        ValueError: As `Baseline.parse` or `PolicyFile.parse`.
+    """
+    return PolicyFile.parse(text) if names_a_file(text) else Baseline.parse(text)
 
 
 def find_router(name: str, parameters: dict[str, float]) -> RoutingPolicy:

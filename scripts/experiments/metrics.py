@@ -84,6 +84,15 @@ COMPACT = (
 )
 """What a terminal shows beside mean end-to-end latency in 120 columns."""
 
+WITH_OBJECTIVES = (
+    *("e2e_p50_s", "e2e_p99_s", "slo_attainment", "goodput_tokens_per_s"),
+    *(key for key in COMPACT if key not in ("e2e_p50_s", "e2e_p95_s", "e2e_p99_s")),
+)
+"""The same where there are service objectives."""
+
+OBJECTIVES = ("slo_attainment", "goodput_tokens_per_s")
+"""What is shown as well where there are service objectives."""
+
 MAIN = (*COMPACT[:4], "ttft_p99_s", *COMPACT[4:])
 """What the report shows beside mean end-to-end latency."""
 
@@ -125,12 +134,12 @@ def _factor_digits(change: float) -> int:
     return 1 if change < 8.95 else 0
 
 
-def percent_range(low: float, high: float) -> str:
-    """Two changes as `[-22, -8]` per cent, with one decimal only where both are small.
+def percent_range(mean: float, low: float, high: float) -> str:
+    """The ends of an interval as `[-22, -8]` per cent, one decimal only where both are small.
 
-    Where both are at least the double they are factors.
+    They are factors where the mean, as `percent` writes it, is one.
     """
-    if low >= 0.995:
+    if mean >= 0.995:
         return f"[{low + 1:.{_factor_digits(low)}f}, {high + 1:.{_factor_digits(high)}f}]"
     digits = 1 if max(abs(low), abs(high)) < 0.0995 else 0
     ends = (f"{100 * end:+.{digits}f}".replace("-", MINUS) for end in (low, high))

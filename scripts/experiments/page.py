@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,7 +15,10 @@ h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 44px 0 6p
 h3 { font-size: 16px; margin: 20px 0 4px; } p { margin: 6px 0; max-width: 900px; }
 .quiet { color: var(--quiet); } a { color: #0b5394; } nav a { margin-right: 14px; }
 .note { background: #fff6df; border-left: 4px solid #d9a514; padding: 8px 12px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; margin: 8px 0; }
+.scroll, .plots { overflow-x: auto; } .wide { min-width: 900px; }
+.plots { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); gap: 8px; }
+@media (max-width: 1000px) { .plots { grid-template-columns: minmax(0, 1fr); } }
+table { border-collapse: collapse; font-size: 13px; margin: 8px 0; }
 th, td { padding: 3px 7px; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
 th { text-align: right; vertical-align: bottom; white-space: normal; line-height: 1.25;
@@ -78,6 +81,7 @@ def figure(fig: Any, name: str) -> str:
 
     config = {
         "displaylogo": False,
+        "displayModeBar": "hover",
         "responsive": True,
         "modeBarButtonsToRemove": ["sendDataToCloud"],
     }
@@ -85,6 +89,15 @@ def figure(fig: Any, name: str) -> str:
         fig, full_html=False, include_plotlyjs=False, div_id=name, config=config
     )
     return html
+
+
+def figures(parts: Mapping[str, Any]) -> str:
+    """Plotly figures by name, side by side where there is room.
+
+    The number of columns is written down, as a figure is drawn before the next one is read.
+    """
+    inside = "\n".join(f"<div>{figure(fig, name)}</div>" for name, fig in parts.items())
+    return f'<div class="plots" style="--columns: {len(parts)}">{inside}</div>'
 
 
 def page(title: str, body: str) -> str:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from scripts.experiments.comparison import SORT_BY, Comparison, Row
@@ -16,6 +17,7 @@ from scripts.experiments.statistics import Estimate
 from scripts.experiments.store import CURVE_POINTS, Record
 
 Figure = Any
+Styles = dict[str, dict[str, Any]]
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#7A5C00")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
@@ -58,8 +60,8 @@ def bars(comparison: Comparison) -> Figure:
     fig = make_subplots(
         1, 3, shared_yaxes=True, horizontal_spacing=0.025, column_widths=[0.36, 0.38, 0.26],
         subplot_titles=(
-            "Mean end-to-end latency (s), 95% interval",
-            f"Change against {escape(comparison.reference)}, paired",
+            "Mean end-to-end latency (s)",
+            f"Change against {escape(comparison.reference)}",
             "Preemptions an episode",
         ),
     )  # fmt: skip
@@ -154,65 +156,81 @@ def _span(estimates: Sequence[Estimate], shown: Sequence[bool]) -> tuple[float, 
     return low - pad, fence + pad
 
 
-def trade_off(comparison: Comparison, records: Sequence[Record]) -> Figure:
-    """Mean against p99, and the distributions of latency of a few routers."""
+def trade_off(comparison: Comparison, records: Sequence[Record]) -> dict[str, Figure]:
+    """Mean against p99, and the distributions of latency of a few routers.
+
+    Returns:
+        Figures by the ending of their names.
+    """
     few = few_routers([comparison])
     style = _styles(few)
-    fig = make_subplots(
-        1, 3, horizontal_spacing=0.07, column_widths=[0.4, 0.3, 0.3],
-        subplot_titles=(
-            "Mean against p99 (numbers: rank by mean)",
-            "End-to-end latency: share of requests",
-            "Time to first token: share of requests",
-        ),
-    )  # fmt: skip
+    return {
+        "": _mean_against_tail(comparison, style),
+        "-e2e": _shares("End-to-end latency: share of requests", "e2e_s", style, records),
+        "-ttft": _shares("Time to first token: share of requests", "ttft_s", style, records),
+    }
+
+
+def _mean_against_tail(comparison: Comparison, style: Styles) -> Figure:
+    fig = go.Figure()
+    labelled = _worth_a_label(comparison)
     for rank, row in enumerate(comparison.rows, 1):
-        fig.add_scatter(**_numbered_point(rank, row, style), showlegend=False, row=1, col=1)
-    for router in few:
-        for column, key in ((2, "e2e_s"), (3, "ttft_s")):
-            x, y = pooled_curve([r.curves[key] for r in records if r.router == router])
-            line = style[router]["line"]
-            marker = style[router]["marker"] | {"maxdisplayed": 7, "size": 7}
-            fig.add_scatter(
-                x=x, y=y, mode="lines+markers", line=line, marker=marker,
-                name=escape(router), legendgroup=router, showlegend=column == 2, row=1, col=column,
-                hovertemplate=f"{escape(router)}: %{{y:.0%}} within %{{x:.3g}} s<extra></extra>",
-            )  # fmt: skip
+        shown = row.router in labelled
+        fig.add_scatter(**_numbered_point(rank, row, style, shown), showlegend=False)
     outside: set[str] = set()
     for update, key in ((fig.update_xaxes, SORT_BY), (fig.update_yaxes, "e2e_p99_s")):
         means = [Estimate(r.mean[key].mean, math.nan, math.nan, 0) for r in comparison.rows]
         low, high = _span(means, [r.router == comparison.reference for r in comparison.rows])
         outside |= {r.router for r in comparison.rows if not low <= r.mean[key].mean <= high}
         margin = 0.08 * (high - low)
-        update(range=[low - margin, high + margin], row=1, col=1)
+        update(range=[low - margin, high + margin])
     beyond = f"; {len(outside)} beyond the edges" if outside else ""
-    fig.update_xaxes(title_text=f"mean (s){beyond}", row=1, col=1)
-    fig.update_yaxes(title_text="p99 (s)", title_standoff=4, row=1, col=1)
-    for column in (2, 3):
-        fig.update_xaxes(title_text="seconds (log scale)", type="log", dtick=1, row=1, col=column)
-        fig.update_yaxes(tickformat=".0%", range=[0, 1.01], row=1, col=column)
-    return _styled(fig, 430)
+    fig.update_xaxes(title_text=f"mean (s){beyond}")
+    fig.update_yaxes(title_text="p99 (s)", title_standoff=4)
+    return _styled(fig, 430, title="Mean against p99 (numbers: rank by mean)")
 
 
-def load_curve(sweep: Mapping[float, Comparison]) -> Figure:
-    """Mean end-to-end latency and p99 over the rate of arrivals."""
-    few = few_routers(list(sweep.values()))
-    style = _styles(few)
-    titles = ("Mean end-to-end latency (s)", "p99 end-to-end latency (s)")
-    fig = make_subplots(1, 2, horizontal_spacing=0.07, subplot_titles=titles)
+def _shares(title: str, key: str, style: Styles, records: Sequence[Record]) -> Figure:
+    fig = go.Figure()
+    for router, look in style.items():
+        x, y = pooled_curve([r.curves[key] for r in records if r.router == router])
+        fig.add_scatter(
+            x=x, y=y, mode="lines+markers", line=look["line"],
+            marker=look["marker"] | {"maxdisplayed": 7, "size": 7}, name=escape(router),
+            hovertemplate=f"{escape(router)}: %{{y:.0%}} within %{{x:.3g}} s<extra></extra>",
+        )  # fmt: skip
+    fig.update_xaxes(title_text="seconds (log scale)", type="log", dtick=1)
+    fig.update_yaxes(tickformat=".0%", range=[0, 1.01])
+    return _styled(fig, 430, title=title)
+
+
+def load_curves(sweep: Mapping[float, Comparison]) -> dict[str, Figure]:
+    """Mean end-to-end latency and p99 over the rate of arrivals.
+
+    Returns:
+        Figures by the ending of their names.
+    """
+    style = _styles(few_routers(list(sweep.values())))
+    titles = {
+        "": ("Mean end-to-end latency (s)", SORT_BY),
+        "-p99": ("p99 end-to-end latency (s)", "e2e_p99_s"),
+    }
+    return {name: _over_load(*about, style, sweep) for name, about in titles.items()}
+
+
+def _over_load(title: str, key: str, style: Styles, sweep: Mapping[float, Comparison]) -> Figure:
+    fig = go.Figure()
     rates = sorted(sweep)
-    for router in few:
-        for column, key in ((1, SORT_BY), (2, "e2e_p99_s")):
-            points = [sweep[rate].row(router).mean[key] for rate in rates]
-            fig.add_scatter(
-                x=rates, y=[p.mean for p in points], error_y=_error(points), mode="lines+markers",
-                name=escape(router), legendgroup=router, showlegend=column == 1, row=1, col=column,
-                line=style[router]["line"], marker=style[router]["marker"],
-                hovertemplate=f"{escape(router)}: %{{y:.3g}} s at %{{x:g}}/s<extra></extra>",
-            )  # fmt: skip
+    for router, look in style.items():
+        points = [sweep[rate].row(router).mean[key] for rate in rates]
+        fig.add_scatter(
+            x=rates, y=[p.mean for p in points], error_y=_error(points), mode="lines+markers",
+            name=escape(router), line=look["line"], marker=look["marker"],
+            hovertemplate=f"{escape(router)}: %{{y:.3g}} s at %{{x:g}}/s<extra></extra>",
+        )  # fmt: skip
     fig.update_xaxes(title_text="requests per second", tickvals=rates)
     fig.update_yaxes(rangemode="tozero")
-    return _styled(fig, 420)
+    return _styled(fig, 430, title=title)
 
 
 def pooled_curve(curves: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
@@ -232,7 +250,20 @@ def pooled_curve(curves: Sequence[Sequence[float]]) -> tuple[list[float], list[f
     return np.quantile(np.concatenate(known), shares).tolist(), shares.tolist()
 
 
-def _numbered_point(rank: int, row: Row, style: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _worth_a_label(comparison: Comparison) -> set[str]:
+    """The routers that none beats in both mean and p99, the reference, and agents."""
+    found, lowest = {comparison.reference}, math.inf
+    for row in comparison.rows:  # by mean, best first
+        tail = row.mean["e2e_p99_s"].mean
+        if tail < lowest:
+            lowest = tail
+            found.add(row.router)
+        if row.router.startswith("agent:"):
+            found.add(row.router)
+    return found
+
+
+def _numbered_point(rank: int, row: Row, style: Styles, labelled: bool) -> dict[str, Any]:
     known = row.router in style
     color = style[row.router]["marker"]["color"] if known else _QUIET
     symbol = style[row.router]["marker"]["symbol"] if known else "circle-open"
@@ -240,7 +271,7 @@ def _numbered_point(rank: int, row: Row, style: Mapping[str, dict[str, Any]]) ->
     return {
         "x": [mean],
         "y": [tail],
-        "mode": "markers+text",
+        "mode": "markers+text" if labelled else "markers",
         "text": [str(rank)],
         "textposition": ("top center", "bottom center", "middle left", "middle right")[rank % 4],
         "textfont": {"size": 10, "color": _INK},
@@ -255,7 +286,7 @@ def _numbered(comparison: Comparison) -> list[str]:
     return [f"{escape(row.router)}  {rank}" for rank, row in enumerate(comparison.rows, 1)]
 
 
-def _styles(routers: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _styles(routers: Sequence[str]) -> Styles:
     return {
         router: {
             "line": {"color": _COLORS[i], "dash": _DASHES[i], "width": 2},
@@ -283,15 +314,21 @@ def _family(router: str) -> str:
     return router.partition(":")[0].partition("+")[0].removesuffix("_sjf")
 
 
-def _styled(fig: Figure, height: int, legend: bool = True) -> Figure:
+def _styled(fig: Figure, height: int, legend: bool = True, title: str = "") -> Figure:
     fig.update_layout(
         template="plotly_white",
         height=height,
         showlegend=legend,
-        margin={"l": 60, "r": 20, "t": 40, "b": 40},
+        # Plotly's buttons get a line of their own above the titles.
+        margin={"l": 60, "r": 20, "t": 64, "b": 40},
         font={"size": 12, "color": _INK},
         legend={"orientation": "h", "y": -0.2, "x": 0, "font": {"size": 12}},
         barmode="overlay",
     )
+    if title:
+        fig.add_annotation(
+            text=title, x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom",
+            showarrow=False, yshift=4,
+        )  # fmt: skip
     fig.update_annotations(font_size=13)
     return fig

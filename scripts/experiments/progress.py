@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,16 +60,3 @@ def _bar(title: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task(title, total=total, completed=done)
         yield lambda more: shown.advance(task, more)
-
-
-@contextmanager
-def told_if_slow(
-    text: str = "compiling (first run only)...", after_s: float = 3.0
-) -> Iterator[None]:
-    """Say what is going on if it takes longer than usual."""
-    timer = threading.Timer(after_s, say, [text])
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

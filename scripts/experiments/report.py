@@ -13,8 +13,9 @@ import yaml
 
 from scripts.experiments.cases import Case
 from scripts.experiments.comparison import SORT_BY, Comparison
-from scripts.experiments.metrics import MAIN, METRICS, percent
-from scripts.experiments.page import Cell, facts, figure, page, table
+from scripts.experiments.fleets import fleet_lines
+from scripts.experiments.metrics import MAIN, METRICS, OBJECTIVES, number, percent
+from scripts.experiments.page import Cell, facts, figure, figures, page, table
 from scripts.experiments.statistics import FEWEST_SEEDS
 from scripts.experiments.store import Record, Store
 from scripts.experiments.tables import change, interval
@@ -121,7 +122,7 @@ def _overview(comparisons: Sequence[Comparison]) -> str:
 
 def _sweeps(cases: Sequence[Case], comparisons: Sequence[Comparison]) -> list[str]:
     """Latency over load, where scenarios differ in nothing but the rate."""
-    from scripts.experiments.plots import load_curve
+    from scripts.experiments.plots import load_curves
 
     groups: dict[str, dict[float, Comparison]] = {}
     names: dict[str, list[str]] = {}
@@ -138,26 +139,29 @@ def _sweeps(cases: Sequence[Case], comparisons: Sequence[Comparison]) -> list[st
     for index, (key, sweep) in enumerate(groups.items()):
         if len(sweep) > 1:
             parts.append(f"<h3>{escape(', '.join(names[key]))}</h3>")
-            parts.append(figure(load_curve(sweep), f"load-{index}"))
+            curves = load_curves(sweep).items()
+            parts.append(figures({f"load-{index}{key}": curve for key, curve in curves}))
     return ["<h2>Latency over load</h2>", *parts] if parts else []
 
 
 def _scenario(index: int, case: Case, comparison: Comparison, records: Sequence[Record]) -> str:
     from scripts.experiments.plots import bars, trade_off
 
+    seen = trade_off(comparison, records).items()
     return "\n".join(
         [
             f'<h2 id="scenario-{index}">{escape(comparison.scenario)}</h2>',
-            f'<p class="quiet">{escape(_about(case))}</p>',
-            _table(comparison),
-            figure(bars(comparison), f"bars-{index}"),
-            figure(trade_off(comparison, records), f"trade-off-{index}"),
+            *(f'<p class="quiet">{escape(text)}</p>' for text in _about(case, records)),
+            _table(comparison, case),
+            f'<div class="scroll"><div class="wide">{figure(bars(comparison), f"bars-{index}")}'
+            "</div></div>",
+            figures({f"trade-off-{index}{key}": plot for key, plot in seen}),
         ]
     )
 
 
-def _table(comparison: Comparison) -> str:
-    metrics = [METRICS[key] for key in MAIN]
+def _table(comparison: Comparison, case: Case) -> str:
+    metrics = [METRICS[key] for key in (*MAIN, *(OBJECTIVES if case.has_objectives else ()))]
     main = METRICS[SORT_BY]
     rows = []
     for rank, row in enumerate(comparison.rows, 1):
@@ -180,23 +184,35 @@ def _two(text: str, kind: str = "") -> list[Cell]:
     return [Cell(mean, kind), Cell(rest if space else "", "range left")]
 
 
-def _about(case: Case) -> str:
-    scenario, workload = case.scenario, case.scenario.workload
-    groups = "; ".join(
-        f"{group.count} instances of {group.preset or f'{group.model} on {group.gpu}'}, "
-        f"{group.kv_capacity_tokens or 'memory-sized'} KV tokens, {group.batching}"
-        for group in scenario.fleet.groups.values()
+def _about(case: Case, records: Sequence[Record]) -> list[str]:
+    """What is served, by what, and what is known of the requests; one paragraph a line."""
+    scenario = case.scenario
+    limits = ", ".join(
+        f"{key[:-2]} {limit:g} s"
+        for key, limit in scenario.slo.model_dump(exclude_none=True).items()
     )
-    if workload.kind == "trace":
-        load = f"trace {Path(workload.path).name} at {workload.rate_scale:g} times its rate"
-        load += ", resampled in blocks" if case.bootstrap else ""
-    else:
-        load = (
-            f"{workload.requests} requests of {workload.kind}, {workload.arrivals} arrivals at "
-            f"{workload.rate:g}/s"
-        )
-    text = f"{groups}. {load}. Predicted lengths: lognormal error of {scenario.prediction.sigma:g}."
-    return f"{scenario.description} {text}".strip()
+    lines = [
+        scenario.description,
+        *(f"Fleet: {line}." for line in fleet_lines(scenario.fleet.engines())),
+        f"{_load(case, records)}. "
+        f"Predicted lengths: lognormal error of {scenario.prediction.sigma:g}.",
+        f"Objectives: {limits}." if limits else "",
+    ]
+    return [line for line in lines if line]
+
+
+def _load(case: Case, records: Sequence[Record]) -> str:
+    workload = case.scenario.workload
+    if workload.kind != "trace":
+        rate = "its own rate" if workload.rate is None else f"{workload.rate:g}/s"
+        about = f"{workload.requests} requests of {workload.kind}"
+        return f"{about}, {workload.arrivals} arrivals at {rate}"
+    table = case.episode(records[0].seed).table
+    seconds = float(table.arrival_s[-1] - table.arrival_s[0])
+    rate = f", {number(len(table) / seconds)} requests per second" if seconds > 0 else ""
+    text = f"Trace {Path(workload.path).name} at {workload.rate_scale:g} times its rate: "
+    text += f"{len(table):,} requests in {number(seconds)} s{rate}, source: {table.source}"
+    return text + ("; resampled in blocks for every seed" if case.bootstrap else "")
 
 
 def _configuration(config: Mapping[str, Any]) -> str:

@@ -6,15 +6,16 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from scripts.experiments.cases import Case, Episode
-from scripts.experiments.contenders import Agent, Baseline, Contender
-from scripts.experiments.progress import progress, told_if_slow
+from scripts.experiments.contenders import Agent, Contender
+from scripts.experiments.progress import progress
 from scripts.experiments.store import Record, Store, record
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -30,13 +31,22 @@ class Job:
     contenders: tuple[Contender, ...]
 
 
+class _Told(NamedTuple):
+    """A warning of a worker."""
+
+    message: str
+    category: type[Warning]
+    filename: str
+    lineno: int
+
+
 def run_comparison(
     store: Store,
     cases: Sequence[Case],
     seeds: Sequence[int],
     contenders: Sequence[Contender],
     workers: int = 1,
-) -> list[Record]:
+) -> tuple[list[Record], int]:
     """Run what is not in the store yet.
 
     All policies of a (scenario, seed) serve the same table, arrivals, lengths and predictions
@@ -50,7 +60,8 @@ def run_comparison(
         workers: Processes; 1 runs everything in this one.
 
     Returns:
-        One record a task, in the order of cases, seeds, contenders.
+        One record a task, in the order of cases, seeds, contenders; and how many of them were
+        in the store already.
 
     Raises:
         KeyboardInterrupt: The user stopped it; what is finished is in the store.
@@ -66,15 +77,16 @@ def run_comparison(
             todo = [c for c in contenders if (case.name, seed, c.label) not in found]
             if todo:
                 missing.append(Job(case, seed, tuple(todo)))
-    count = sum(len(job.contenders) for job in missing)
+    count, reused = sum(len(job.contenders) for job in missing), len(found)
     if missing:
         _compile(missing)
         jobs = _jobs(missing, max(1, count // (4 * workers)))
-        with progress("simulated", len(found) + count, len(found)) as advance:
+        with progress("simulated", reused + count, reused) as advance:
             for finished in _results(jobs, store, min(workers, len(jobs))):
                 found |= {(r.scenario, r.seed, r.router): r for r in finished}
                 advance(len(finished))
-    return [found[c.name, s, p.label] for c in cases for s in seeds for p in contenders]
+    records = [found[c.name, s, p.label] for c in cases for s in seeds for p in contenders]
+    return records, reused
 
 
 def run_job(job: Job, store: Store, stopped: Callable[[], bool] = lambda: False) -> list[Record]:
@@ -105,14 +117,13 @@ def _run_task(case: Case, contender: Contender, episode: Episode, store: Store) 
 def _compile(jobs: Sequence[Job]) -> None:
     """Compile everything here, once, so that the workers find it in Numba's cache on disk."""
     job = jobs[0]
-    baselines = {c for job in jobs for c in job.contenders if isinstance(c, Baseline)}
-    if not baselines:
+    rules = {c.label: c for job in jobs for c in job.contenders if not isinstance(c, Agent)}
+    if not rules:
         return
-    with told_if_slow():
-        episode = job.case.episode(job.seed)
-        few = Episode(episode.scenario, job.seed, episode.table[:20], episode.engines)
-        for baseline in sorted(baselines, key=lambda b: b.label):
-            baseline.run(few)
+    episode = job.case.episode(job.seed)
+    few = Episode(episode.scenario, job.seed, episode.table[:20], episode.engines)
+    for label in sorted(rules):
+        rules[label].run(few)
 
 
 def _jobs(missing: Sequence[Job], most: int) -> list[Job]:
@@ -140,7 +151,11 @@ def _results(jobs: Sequence[Job], store: Store, workers: int) -> Iterator[list[R
         futures = [pool.submit(_work, job, store) for job in jobs]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                records, warned = future.result()
+                for told in warned:
+                    # Shown by the filters of this process: once, however many workers met it.
+                    warnings.warn_explicit(told.message, told.category, told.filename, told.lineno)
+                yield records
         except BaseException:
             # Running jobs end with their present task; what they finished is in the store.
             stop.set()
@@ -155,5 +170,7 @@ def _start_worker(stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(job: Job, store: Store) -> list[Record]:
-    return run_job(job, store, lambda: _stop is not None and _stop.is_set())
+def _work(job: Job, store: Store) -> tuple[list[Record], list[_Told]]:
+    with warnings.catch_warnings(record=True) as caught:
+        records = run_job(job, store, lambda: _stop is not None and _stop.is_set())
+    return records, [_Told(str(w.message), w.category, w.filename, w.lineno) for w in caught]

@@ -99,6 +99,15 @@ class Store:
             for path in [*(self.folder / name).glob("*.parquet"), *(self.folder / name).glob(".*")]:
                 path.unlink()
 
+    def give_up(self) -> None:
+        """Remove what a comparison without any result left here, and the folder if it is empty."""
+        if any((self.folder / "requests").glob("*.parquet")) or not self.folder.is_dir():
+            return
+        self.clear()
+        for folder in (*(self.folder / name for name in _FOLDERS), self.folder):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
     def claim(self, identity: dict[str, Any], about: dict[str, Any]) -> None:
         """Write `config.yaml`, after checking that what is there fits to it.
 

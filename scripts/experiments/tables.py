@@ -102,7 +102,8 @@ def change(estimate: Estimate, is_reference: bool = False) -> str:
         return "reference"
     if not estimate.has_interval:
         return percent(estimate.mean)
-    return f"{percent(estimate.mean)} {percent_range(estimate.low, estimate.high)}"
+    ends = percent_range(estimate.mean, estimate.low, estimate.high)
+    return f"{percent(estimate.mean)} {ends}"
 
 
 def _cell(text: str, best: bool, marks: bool) -> Text:

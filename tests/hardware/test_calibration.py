@@ -98,3 +98,8 @@ def test_shipped_families_keep_their_bands() -> None:
     ):
         errors = [float(row[f"{kind}_error"]) for _, row in ROWS if row["dataset"] == family]
         assert errors and sum(errors) / len(errors) <= band, (family, kind)
+
+
+def test_tensor_parallel_divides_the_heads() -> None:
+    with pytest.raises(ValueError, match="64 attention heads, which 3 GPUs"):
+        cost_model("Llama-2-70B", "A100-SXM-80GB", 3)

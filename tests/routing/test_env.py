@@ -36,6 +36,13 @@ def test_checker_of_gymnasium_passes_without_a_warning(options: dict[str, Any]) 
         check_env(env, skip_render_check=True)
 
 
+def test_checker_of_gymnasium_passes_with_every_render_mode() -> None:
+    env = gymnasium.make("envs:ServeGym/Routing-v0", scenario=scenario(requests=40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_checker_of_stable_baselines3_passes_without_a_warning(options: dict[str, Any]) -> None:
     checker = pytest.importorskip("stable_baselines3.common.env_checker")

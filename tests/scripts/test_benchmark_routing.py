@@ -271,6 +271,7 @@ def test_an_agent_is_one_more_row_and_any_name_is_escaped(tmp_path, monkeypatch,
         _, engines = scenario.build(seed)
         return Episode(scenario, seed, table, engines).run(router)
 
+    monkeypatch.setattr(contenders.Agent, "check", lambda self, scenarios: None)
     monkeypatch.setitem(
         sys.modules, "agents.evaluation", types.SimpleNamespace(run_agent=run_agent)
     )
@@ -353,7 +354,10 @@ def test_resampled_traces_keep_blocks_and_gaps():
         (["--rate-scale", "2"], "give --trace too"),
         (["--trace", "none.csv"], "none.csv"),
         (["--trace", "none.csv", "--scenarios", SCENARIO], "give one of them"),
-        (["--scenarios", SCENARIO, SCENARIO], "two are called"),
+        (["--scenarios", SCENARIO, SCENARIO], "given twice"),
+        (["--slo-ttft", "0"], "--slo-ttft 0"),
+        (["--routers", "none.py:mine"], "none.py: cannot be read"),
+        (["--routers", "mine.py"], "write FILE.py:NAME"),
     ],
 )
 def test_wrong_use_is_told_in_one_line(words, said, tmp_path, capsys):

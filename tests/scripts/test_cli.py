@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from envs.scenarios import load_scenario, scenario_names
-from envs.workloads import RequestTable
+from envs.workloads import TRACE_FORMATS, RequestTable
 from scripts.cli import COMMANDS, main
 from tests.paths import ROOT
 
@@ -152,3 +152,50 @@ def test_faults_of_a_trace_are_one_line(recorded, tmp_path, capsys):
     assert len(errors) == 3
     assert "absent.csv" in errors[0]
     assert "--columns takes OURS=THEIRS" in errors[2]
+
+
+def test_the_formats_of_a_trace_are_in_its_help(capsys):
+    assert main(["trace", "--help"]) == 0
+    assert f"{{{','.join(TRACE_FORMATS)}}}" in "".join(capsys.readouterr().out.split()).replace(
+        "│", ""
+    )
+
+
+def test_one_request_and_strange_rates_of_a_trace(tmp_path, capsys):
+    path = tmp_path / "own.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n5,1,2\n", encoding="utf-8")
+    assert main(["trace", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "one request" in shown and "nan " not in shown
+    assert "1 tenant, 1 model, 1 region, 1 interaction\n" in shown
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n5,1,2\n8000,1,2\n", encoding="utf-8")
+    assert main(["trace", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "are the times in another unit? (--time-unit)" in shown and "2 interactions" in shown
+    assert main(["trace", str(path), "--time-unit", "ms"]) == 0
+    assert "another unit" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+def test_our_warnings_are_one_line_each(tmp_path, capsys):
+    path = tmp_path / "own.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n1,1,2\n0,1,0\n", encoding="utf-8")
+    assert main(["trace", str(path), "--sort", "--on-zero", "drop"]) == 0
+    error = capsys.readouterr().err
+    assert error == "servegym: warning: 2 requests read, 1 row with 0 tokens dropped\n"
+
+
+def test_an_unknown_format_says_how_to_convert(tmp_path, capsys):
+    path = tmp_path / "own.csv"
+    path.write_text("time,in,out\n0,10,1\n", encoding="utf-8")
+    given = ["--trace", str(path), "--fleet", "v100-llama2-7b-x4"]
+    for command in (["simulate"], ["benchmark", "routing", "-o", str(tmp_path / "out")]):
+        assert main([*command, *given]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"servegym trace {path} --columns arrival_s=..." in error
+
+
+def test_no_seeds_are_refused(capsys):
+    assert main(["benchmark", "routing", "--seeds", "0"]) == 2
+    assert "--seeds must be at least 1" in capsys.readouterr().err

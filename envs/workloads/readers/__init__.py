@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..columns import COLUMNS, Fault
-from ..errors import TraceError
-from ..files import CsvFile, is_parquet, parquet_columns, parquet_fault, parquet_names, read_bytes
-from ..storage import read_table
+from ..columns import REQUIRED
+from ..errors import TraceError, UnknownFormatError
+from ..files import CsvFile, is_parquet, parquet_names, read_bytes
 from ..table import RequestTable
-from . import mooncake, servegen
+from . import jsonl, mooncake, servegen
 from .build import Common, TraceWarning, build
+from .named import read_named
 from .tabular import FORMATS
-from .times import seconds
 
 __all__ = ["TRACE_FORMATS", "TraceWarning", "read_trace", "trace_files", "trace_format"]
 
 TRACE_FORMATS = ("auto", "table", *FORMATS, "mooncake", "servegen", "generic")
 """Names that `read_trace` takes as format."""
+
+_COMMON = tuple(item.name for item in fields(Common))
 
 
 def read_trace(
@@ -34,7 +36,7 @@ def read_trace(
 
     Formats, recognised by their header where `format` is "auto":
 
-    * "table": a request table as `RequestTable.write` makes it (CSV, Parquet).
+    * "table": a request table as `RequestTable.write` makes it (CSV, Parquet; also JSON lines).
     * "azure": Azure LLM inference traces of 2023 and 2024 (`TIMESTAMP, ContextTokens,
       GeneratedTokens`; with or without a time zone). Time counts from the first request. The
       2023 files hold no request with 0 tokens.
@@ -48,7 +50,11 @@ def read_trace(
     * "mooncake": JSON lines with block hashes; see `mooncake.parse` for the prefix columns.
     * "servegen": client windows (`*_trace.parquet`), from which requests are drawn; its own
       options are those of `servegen.generate`.
-    * "generic": any CSV or Parquet table, with `columns`.
+    * "generic": any other CSV, Parquet table or JSON lines, with `columns`; further columns are
+      ignored.
+
+    Text may be separated by commas, semicolons or tabs. Times that start in the years 1973 to
+    2099 as Unix times do count from the first request.
 
     Args:
         path: The file.
@@ -56,31 +62,33 @@ def read_trace(
         columns: For "generic" (then the default): column of the file by column of the request
             table, such as {"arrival_s": "ts"}; columns of our own names need no entry.
         seed: Seed of "servegen", which draws its requests; the other formats draw nothing.
-        **options: `sort`, `rebase`, `on_zero` (see `build.Common`); for "generic" also
-            `time_unit` ("s", "ms", "us", "ns" or "timestamp"); for "servegen" its own.
+        **options: `sort`, `rebase`, `on_zero` (see `build.Common`); for "table" and "generic" also
+            `time_unit` ("s", "ms", "us", "ns" or "timestamp", see `times.seconds`); for
+            "servegen" its own.
 
     Raises:
         TraceError: The file is absent, damaged, of unknown format, or holds a bad value; the
             message names the file, line, column and the mend.
-        ValueError: The format or the value of an option is unknown.
-        TypeError: The format has no such option.
+        ValueError: The format, an option of it, or the value of an option is unknown.
     """
     path = Path(path)
     format, data = _told(path, format, columns)
     if format == "servegen":
+        _refuse(options, tuple(inspect.signature(servegen.generate).parameters)[1:], format)
         return servegen.generate(path, seed=seed, **options)
+    if format in ("table", "generic"):
+        _refuse(options, (*_COMMON, "time_unit"), format)
+        unit = options.pop("time_unit", None)
+        names = None if format == "table" else columns or {}
+        return read_named(path, data, names, replace(Common(), **options), unit)
+    _refuse(options, _COMMON, format)
     if is_parquet(path):
-        if format == "table":
-            _options(Common(), options, False, "table")
-            return read_table(path)
-        if format == "generic":
-            return _generic_parquet(path, columns or {}, options)
-        mend = "Use format='auto', or name the text file"
+        mend = "Use format='auto' (--format auto), or name the text file"
         raise TraceError(f"is Parquet, not {format}", mend=mend, path=path)
     data = read_bytes(path) if data is None else data
     if format == "mooncake":
         return _mooncake(path, data, options)
-    return _csv(path, data, format, columns or {}, options)
+    return _csv(path, data, format, options)
 
 
 def trace_format(
@@ -118,9 +126,9 @@ def trace_files(
 def _told(path: Path, format: str, columns: Mapping[str, str] | None) -> tuple[str, bytes | None]:
     """The format, and the content where it was read to tell it."""
     if format not in TRACE_FORMATS:
-        raise ValueError(f"format {format!r} is unknown; choose of {list(TRACE_FORMATS)}")
+        raise ValueError(f"format {format!r} is unknown; choose of {', '.join(TRACE_FORMATS)}")
     if columns is not None and format not in ("auto", "generic"):
-        raise ValueError(f"columns are for format 'generic', not {format!r}")
+        raise ValueError(f"columns (--columns) are for format 'generic', not {format!r}")
     if columns is not None:
         return "generic", None
     if format != "auto":
@@ -129,13 +137,42 @@ def _told(path: Path, format: str, columns: Mapping[str, str] | None) -> tuple[s
         is_servegen = set(servegen.TRACE_COLUMNS) <= set(parquet_names(path))
         return "servegen" if is_servegen else "table", None
     data = read_bytes(path)
-    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
-        return "mooncake", data
+    if jsonl.is_json(data):
+        return _recognise_json(path, jsonl.first_keys(path, data)), data
     return _recognise(CsvFile(path, data)), data
 
 
+def _recognise(file: CsvFile) -> str:
+    header = set(file.header)
+    for name, known in FORMATS.items():
+        if set(known.names.values()) <= header:
+            return name
+    if header & set(REQUIRED):
+        return "table"
+    for name, known in FORMATS.items():
+        # Read as that format, the file is refused for the one column that it lacks.
+        if len(set(known.names.values()) - header) == 1:
+            return name
+    problem = f"the header fits no known format: {', '.join(file.header)}"[:500]
+    raise UnknownFormatError(problem, mend=_NAME_THEM, path=file.path, line=1)
+
+
+def _recognise_json(path: Path, keys: tuple[str, ...]) -> str:
+    if set(keys) & set(mooncake.KEYS[1:]):
+        return "mooncake"
+    if set(keys) & set(REQUIRED):
+        return "table"
+    problem = f"the keys fit no known format: {', '.join(keys)}"[:500]
+    raise UnknownFormatError(problem, mend=_NAME_THEM, path=path)
+
+
+_NAME_THEM = (
+    "Name the columns: columns={'arrival_s': ..., 'prompt_tokens': ..., 'output_tokens': ...} "
+    "(--columns arrival_s=... prompt_tokens=... output_tokens=...) with the names in this file"
+)
+
+
 def _mooncake(path: Path, data: bytes, options: dict[str, Any]) -> RequestTable:
-    common, _ = _options(Common(), options, False, "mooncake")
     found, lines = mooncake.parse(path, data)
 
     def fault(row: int | None, column: str, problem: str, mend: str) -> TraceError:
@@ -143,98 +180,22 @@ def _mooncake(path: Path, data: bytes, options: dict[str, Any]) -> RequestTable:
         column = mooncake.NAMES.get(column, column)
         return TraceError(problem, mend=mend, path=path, line=line, column=column)
 
-    return build(found, common, fault, f"{path.name} (Mooncake)")
+    return build(found, replace(Common(), **options), fault, f"{path.name} (Mooncake)")
 
 
-def _csv(
-    path: Path, data: bytes, format: str, columns: Mapping[str, str], options: dict[str, Any]
-) -> RequestTable:
+def _csv(path: Path, data: bytes, format: str, options: dict[str, Any]) -> RequestTable:
     file = CsvFile(path, data)
-    if format == "table":
-        _options(Common(), options, False, format)
-        return read_table(path)
-    if format == "generic":
-        common, unit = _options(Common(), options, True, format)
-        names = _mapping(path, columns, file.header)
-        file.require(tuple(names.values()))
-        kinds = {name: COLUMNS[name].kind for name in names}
-        if unit == "timestamp":
-            kinds["arrival_s"] = "text"
-        _one_use(names)
-        found = file.columns({names[name]: kind for name, kind in kinds.items()})
-        found = {name: found[names[name]] for name in names}
-        return _generic(found, unit, common, file.renamed_fault(names), path)
     chosen = FORMATS[format]
-    common, _ = _options(chosen.defaults, options, False, format)
+    common = replace(chosen.defaults, **options)
     file.require(tuple(chosen.names.values()))
     found = chosen.load(file, chosen.names)
     return build(found, common, file.renamed_fault(chosen.names), f"{path.name} ({chosen.title})")
 
 
-def _recognise(file: CsvFile) -> str:
-    for name, known in FORMATS.items():
-        if set(known.names.values()) <= set(file.header):
-            return name
-    if set(file.header) & {"arrival_s", "prompt_tokens", "output_tokens"}:
-        return "table"
-    problem = f"the header fits no known format: {', '.join(file.header)}"[:500]
-    mend = (
-        "Give format=, or columns={'arrival_s': ..., 'prompt_tokens': ..., 'output_tokens': ...}"
-        " with the names in this file"
-    )
-    raise TraceError(problem, mend=mend, path=file.path, line=1)
-
-
-def _generic_parquet(
-    path: Path, columns: Mapping[str, str], options: dict[str, Any]
-) -> RequestTable:
-    common, unit = _options(Common(), options, True, "generic")
-    names = _mapping(path, columns, parquet_names(path))
-    found = parquet_columns(path, tuple(names.values()))
-    found = {name: found[names[name]] for name in names}
-    return _generic(found, unit, common, parquet_fault(path, names), path)
-
-
-def _generic(
-    found: dict[str, Any], unit: str, common: Common, fault: Fault, path: Path
-) -> RequestTable:
-    try:
-        found["arrival_s"] = seconds(found["arrival_s"], unit, fault)
-    except TypeError:
-        mend = "Give time_unit='timestamp' for dates"
-        raise fault(0, "arrival_s", "is not a number", mend) from None
-    return build(found, common, fault, f"{path.name} (columns by name)")
-
-
-def _mapping(path: Path, columns: Mapping[str, str], header: tuple[str, ...]) -> dict[str, str]:
-    for name in columns:
-        if name not in COLUMNS:
-            problem = "columns= names no column of the request table"
-            mend = f"Columns are: {', '.join(COLUMNS)}"
-            raise TraceError(problem, mend=mend, path=path, column=name)
-    names = {name: name for name in COLUMNS if name in header and name not in columns}
-    names.update(columns)
-    for name in ("arrival_s", "prompt_tokens", "output_tokens"):
-        names.setdefault(name, name)
-    return names
-
-
-def _one_use(names: Mapping[str, str]) -> None:
-    used = list(names.values())
-    for name in used:
-        if used.count(name) > 1:
-            raise ValueError(f"columns= uses column {name!r} of the file twice")
-
-
-def _options(
-    defaults: Common, given: dict[str, Any], generic: bool, format: str
-) -> tuple[Common, str]:
-    """The common options and the time unit, after refusing those that the format lacks."""
-    rest = dict(given)
-    unit = str(rest.pop("time_unit", "s")) if generic else "s"
-    allowed = [] if format == "table" else [item.name for item in fields(Common)]
-    for name in rest:
+def _refuse(given: Mapping[str, Any], allowed: tuple[str, ...], format: str) -> None:
+    for name in given:
         if name not in allowed:
-            more = ["time_unit"] if generic else []
-            raise TypeError(f"format {format!r} has no option {name!r}; it has {allowed + more}")
-    return replace(defaults, **rest), unit
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"format {format!r} has no option {name!r} ({flag}); it has {', '.join(allowed)}"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TraceError
-from ..files import read_text
+from .jsonl import records
 
 NAMES = {
     "arrival_s": "timestamp",
@@ -19,6 +18,7 @@ NAMES = {
     "prefix_id": "hash_ids",
     "prefix_tokens": "hash_ids",
 }
+KEYS = tuple(dict.fromkeys(NAMES.values()))
 BLOCK_TOKENS = 512
 
 
@@ -45,10 +45,8 @@ def parse(path: Path, data: bytes | None = None) -> tuple[dict[str, Any], npt.ND
     lines: list[int] = []
     seen: set[int] = set()
     families: dict[int, int] = {}
-    for line, text in enumerate(read_text(path, data).split("\n"), start=1):
-        if not text.strip():
-            continue
-        record = _record(path, line, text)
+    for line, record in records(path, data):
+        _require(path, line, record)
         blocks = _blocks(path, line, record)
         prompt = _whole(path, line, "input_length", record["input_length"])
         known = next((i for i, block in enumerate(blocks) if block not in seen), len(blocks))
@@ -77,20 +75,11 @@ def parse(path: Path, data: bytes | None = None) -> tuple[dict[str, Any], npt.ND
     return columns, np.array(lines, np.int64)
 
 
-def _record(path: Path, line: int, text: str) -> dict[str, Any]:
-    mend = "Mend or drop the line (a cut file ends like this)"
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problem = f"is not JSON ({str(error)[:100]})"
-        raise TraceError(problem, mend=mend, path=path, line=line) from None
-    if not isinstance(record, dict):
-        raise TraceError("is not a JSON object", mend=mend, path=path, line=line)
-    for name in ("timestamp", "input_length", "output_length", "hash_ids"):
+def _require(path: Path, line: int, record: dict[str, Any]) -> None:
+    for name in KEYS:
         if name not in record:
             mend = "Mooncake lines have timestamp, input_length, output_length and hash_ids"
             raise TraceError("the key is missing", mend=mend, path=path, line=line, column=name)
-    return record
 
 
 def _blocks(path: Path, line: int, record: dict[str, Any]) -> list[int]:

@@ -113,7 +113,7 @@ def lengths_beside(path: Path) -> Path:
         TraceError: The name has another form.
     """
     if not path.name.endswith("_trace.parquet"):
-        mend = "Give lengths= with the *_lengths_quantiles.parquet file"
+        mend = "Give lengths= (Python) with the *_lengths_quantiles.parquet file"
         raise TraceError("the file of the lengths is not told by the name", mend=mend, path=path)
     return path.with_name(path.name.replace("_trace.parquet", "_lengths_quantiles.parquet"))
 

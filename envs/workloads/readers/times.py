@@ -13,30 +13,53 @@ from ..columns import Fault
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 """How many of a unit make a second."""
 
+EPOCH_S = (1e8, 4.1e9)
+"""Times within (1973 .. 2099) are taken as Unix times, which count seconds from 1970."""
 
-def seconds(values: Any, unit: str, fault: Fault) -> npt.NDArray[np.float64]:
+
+def seconds(values: Any, unit: str | None, fault: Fault) -> npt.NDArray[np.float64]:
     """Convert times to float64 seconds.
 
     Args:
         values: (n,) numbers in `unit`, or date and time texts (ISO 8601, with or without a zone;
             without one they are taken as UTC), or datetime64.
         unit: A key of `UNITS`, or "timestamp": seconds then count from the first row, exact to a
-            nanosecond.
-        fault: Builds the error for a row that is no date and time, naming "arrival_s".
+            nanosecond; numbers are then Unix times, whose size tells their unit. None takes
+            numbers as seconds and anything else as "timestamp".
+        fault: Builds the error for a row that is no time, naming "arrival_s".
 
     Raises:
         TraceError: A text is no date and time, or lies outside the years 1678 to 2261.
         ValueError: The unit is unknown.
     """
+    kind = getattr(getattr(values, "dtype", None), "kind", "O")
+    if unit is None:
+        unit = "s" if kind in "iuf" else "timestamp"
     if unit in UNITS:
-        return np.asarray(values, np.float64) / UNITS[unit]
+        if kind not in "iuf":
+            mend = "Give a number, or for dates time_unit='timestamp' (--time-unit timestamp)"
+            raise fault(0, "arrival_s", "is not a number", mend)
+        times = np.asarray(values, np.float64)
+        return times if unit == "s" else times / UNITS[unit]
     if unit != "timestamp":
-        raise ValueError(f"time_unit is {unit!r}; choose of {[*UNITS, 'timestamp']}")
-    if getattr(values, "dtype", None) is not None and values.dtype.kind == "M":
+        raise ValueError(f"time_unit (--time-unit) is {unit!r}; choose of {[*UNITS, 'timestamp']}")
+    if kind == "M":
         stamps = values.astype("datetime64[ns]").astype(np.int64)
     else:
-        stamps = _parse(pd.Series(values, dtype=object), fault)
+        numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy()
+        if (told := unix_unit(numbers)) is not None:
+            return np.asarray(numbers, np.float64) / UNITS[told]
+        stamps = _parse(pd.Series(values, dtype=object).astype(str), fault)
     return (stamps - stamps[:1]).astype(np.float64) / 1e9
+
+
+def unix_unit(times: npt.NDArray[Any]) -> str | None:
+    """The unit in which all the times lie in the years of `EPOCH_S`, None if there is none."""
+    low, high = EPOCH_S
+    for unit, size in UNITS.items():
+        if len(times) and bool(((times >= low * size) & (times <= high * size)).all()):
+            return unit
+    return None
 
 
 def _parse(texts: pd.Series[Any], fault: Fault) -> npt.NDArray[np.int64]:
@@ -49,6 +72,9 @@ def _parse(texts: pd.Series[Any], fault: Fault) -> npt.NDArray[np.int64]:
     good &= ~short
     if not good.all():
         row = int(np.argmin(good.to_numpy()))
-        mend = "Write date and time as 2024-05-10 00:00:01.5, or give the time_unit"
+        mend = (
+            "Write date and time as 2024-05-10 00:00:01.5, or give the unit of the numbers, "
+            "such as time_unit='ms' (--time-unit ms)"
+        )
         raise fault(row, "arrival_s", f"{texts[row][:40]!r} is not a date and time", mend)
     return parsed.dt.tz_localize(None).to_numpy("datetime64[ns]").astype(np.int64)
