@@ -14,7 +14,7 @@ from envs.scenarios import Scenario
 from envs.simulator import Result, RoutingPolicy
 from scripts.experiments.cases import Episode
 from scripts.experiments.machine import AGENT_PACKAGES, AGENT_PARTS, code_identity, hash_files
-from scripts.experiments.policy_file import PolicyFile, names_a_file
+from scripts.experiments.policy_file import PolicyFile, names_a_file, settings
 
 
 class Contender(Protocol):
@@ -91,15 +91,7 @@ class Baseline:
 
     def identity(self) -> dict[str, Any]:
         """Name and all parameters with their values; the code is in the hash of the code."""
-        policy = self.policy()
-        values = zip(policy.parameter_names, policy.parameters, strict=True)
-        return {
-            "name": self.name,
-            "parameters": {key: float(value) for key, value in values},
-            "queue_order": policy.queue_order,
-            "decision_interval_s": policy.decision_interval_s,
-            "window": policy.window,
-        }
+        return {"name": self.name} | settings(self.policy())
 
 
 @dataclass(frozen=True)

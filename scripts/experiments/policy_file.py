@@ -25,6 +25,17 @@ def names_a_file(text: str) -> bool:
     return text.endswith(".py") or ".py:" in text
 
 
+def settings(policy: RoutingPolicy) -> dict[str, Any]:
+    """How a rule is set, as plain data."""
+    values = zip(policy.parameter_names, policy.parameters, strict=True)
+    return {
+        "parameters": {key: float(value) for key, value in values},
+        "queue_order": policy.queue_order,
+        "decision_interval_s": policy.decision_interval_s,
+        "window": policy.window,
+    }
+
+
 @dataclass(frozen=True)
 class PolicyFile:
     """A `RoutingPolicy` in a Python file, which is run to get it.
@@ -83,16 +94,7 @@ class PolicyFile:
 
     def identity(self) -> dict[str, Any]:
         """Name in the file, fingerprint of the file, and how the policy is set."""
-        policy = self.policy()
-        values = zip(policy.parameter_names, policy.parameters, strict=True)
-        return {
-            "name": self.name,
-            "file": self._digest(),
-            "parameters": {key: float(value) for key, value in values},
-            "queue_order": policy.queue_order,
-            "decision_interval_s": policy.decision_interval_s,
-            "window": policy.window,
-        }
+        return {"name": self.name, "file": self._digest()} | settings(self.policy())
 
     def _digest(self) -> str:
         try:
