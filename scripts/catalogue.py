@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from scripts.common import CommonArgs, show, table
+from scripts.common import SeededArgs, show, table
 
 EXAMPLE = """servegym catalogue
   servegym catalogue routers
@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(CommonArgs):
+class Args(SeededArgs):
     """Options of `servegym catalogue`."""
 
     kind: Annotated[Kind | None, tyro.conf.Positional] = None
