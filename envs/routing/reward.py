@@ -43,8 +43,8 @@ class Reward:
     Modes: `latency` (default), `latency_shaped`, `slo_goodput`, and the paper's `paper_baseline`,
     `workload_aware` and `workload_guided`. In the guided one the weight of `mixing` in episode k
     (from 0) is `exp(-0.5 k) * discount`, and the learner should discount by
-    `(1 - exp(-0.5 k)) * discount` (HuRL, as section 4.4 of the notes on the paper reads it); the
-    environment reports that as `info["guided_discount"]`.
+    `(1 - exp(-0.5 k)) * discount` (HuRL; the paper inverts its notation in two places, this is
+    the consistent reading); the environment reports that as `info["guided_discount"]`.
 
     Attributes:
         mode: Which weights to start from.

@@ -32,6 +32,8 @@ class Seen(NamedTuple):
     kv_tokens: int
     waiting_tokens: int
     decode_work: int
+    load: int
+    kv_demand: int
 
 
 class Decision(NamedTuple):
@@ -86,6 +88,8 @@ def reference_trace(case: Case) -> Trace:
             kv_tokens=at.kv_tokens[i],
             waiting_tokens=at.waiting_tokens[i],
             decode_work=sum(max(predicted[r] - generated, 1) for r, generated in at_instance),
+            load=len(at_instance),
+            kv_demand=at.kv_tokens[i] + at.waiting_tokens[i],
         )
 
     return Trace(
@@ -121,6 +125,8 @@ def kernel_trace(case: Case) -> Trace:
             kv_tokens=int(view.kv_tokens(instances, i, now_ps)),
             waiting_tokens=int(instances[i]["waiting_tokens"]),
             decode_work=int(view.decode_work(instances, requests, running, i, now_ps)),
+            load=int(view.load(instances, i)),
+            kv_demand=int(view.kv_demand(instances, i, now_ps)),
         )
 
     def decide(

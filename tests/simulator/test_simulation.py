@@ -152,13 +152,19 @@ def _time_of_token(table: RequestTable, fleet: list[EngineConfig], token: int) -
 
 
 def test_round_robin_in_the_papers_overload() -> None:
-    """The paper's round robin needs 168-173 s for 2,000 requests at 20 a second."""
-    scenario = load_scenario("router-kv30k-rate20")
+    """The paper's round robin needs 168-173 s for 2,000 requests at 20 a second.
+
+    Its decode slope and the clip of its answers are not stated: 1.4 ms and 1,024 tokens, both in
+    the range that the rest of the paper leaves open, give that.
+    """
+    scenario = load_scenario("router-kv30k-rate20", {"workload": {"max_output_tokens": 1_024}})
+    cost = preset("v100-llama2-7b", 1.4e-3)
     spans = []
-    for seed in seeds("evaluation", 3):
+    for seed in seeds("evaluation", 10):
         table, fleet = scenario.build(seed)
+        fleet = [dataclasses.replace(instance, cost=cost) for instance in fleet]
         spans.append(simulate(table, fleet, router("round_robin")).summary()["makespan_s"])
-    assert 160 < np.mean(spans) < 230
+    assert np.mean(spans) == pytest.approx(170.5, rel=0.03)
 
 
 def test_requests_that_fit_nowhere_are_rejected_with_a_reason() -> None:

@@ -9,8 +9,6 @@ import pandas as pd
 
 from envs.hardware.fitting.law import FloatArray
 
-PRESET = "a10g-llama2-7b-slora"
-
 
 def profile_points(data: Path) -> pd.DataFrame:
     """Read the profile as whole steps, without the engine loop's overheads.
