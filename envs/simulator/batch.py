@@ -175,8 +175,6 @@ def enqueue(s: Any, i: int, r: int) -> None:
         request(s, r).key = queues.rank(s, i, r)
     queues.push(s, i, r)
     eng.queued += 1
-    if s.tracked == 1:
-        tenants.count_waiting(s, r, 1)
 
 
 @compiled
