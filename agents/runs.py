@@ -158,7 +158,7 @@ class Run:
             ValueError: The file is damaged.
         """
         path = self.folder / "metadata.yaml"
-        starts = []
+        starts: Any = []
         if path.is_file():
             starts = read_yaml(path).get("starts")
             if not isinstance(starts, list):

@@ -89,7 +89,7 @@ class Store:
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
             return None  # a damaged file is made again
         same = (record.scenario, record.seed, record.router) == (scenario, seed, router)
-        return record if same and _holds_numbers(record) else None
+        return record if same and _holds_numbers(record.summary, record.curves) else None
 
     def _part(self, scenario: str, seed: int, router: str) -> Path:
         return self.folder / "requests" / f"{slug(scenario)}.{seed}.{slug(router)}.parquet"
@@ -233,15 +233,14 @@ def _whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def _holds_numbers(record: Record) -> bool:
-    """Whether summary and curves, which are not typed in the file, are what they should be."""
-    if not (isinstance(record.summary, dict) and isinstance(record.curves, dict)):
+def _holds_numbers(summary: Any, curves: Any) -> bool:
+    """Whether the parts of a record, which the file does not type, are what they should be."""
+    if not (isinstance(summary, dict) and isinstance(curves, dict)):
         return False
-    curves = record.curves.values()
-    values = [*record.summary.values(), *(x for c in curves if isinstance(c, list) for x in c)]
-    return all(isinstance(c, list) for c in curves) and all(
-        isinstance(value, float | int) for value in values
-    )
+    if not all(isinstance(curve, list) for curve in curves.values()):
+        return False
+    values = [*summary.values(), *(value for curve in curves.values() for value in curve)]
+    return all(isinstance(value, float | int) for value in values)
 
 
 def _identity(path: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_a_client_is_a_whole_number(tmp_path: Path) -> None:
     table = pq.read_table(path)
     halves = pa.array([1.0, 1.5, 2.0])
     pq.write_table(table.set_column(table.column_names.index("client"), "client", halves), path)
-    with pytest.raises(TraceError, match="'client': row 2 .*not a whole number"):
+    with pytest.raises(TraceError, match=r"'client': row 2 .*not a whole number"):
         read_trace(path)
 
 
