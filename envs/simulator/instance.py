@@ -442,6 +442,8 @@ def strip(s: Any, i: int) -> int:
         eng.queued -= 1
         if s.tracked == 1:
             tenants.count_waiting(s, r, -1)
+        if eng.caches == 1:
+            traits(s, r).kept = 0
         request(s, r).right = first
         first = r
     while eng.line_root >= 0:
