@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,7 +21,6 @@ from envs.scenarios import Scenario
 from envs.simulator.config import QueueOrder
 from envs.workloads import RequestTable
 
-T = TypeVar("T")
 _TERMS_FROM = len(STEP_VALUES) - len(TERMS)
 _COSTS = {"preemptions": 2, "slo_misses": 3, "rejections": 4}
 
@@ -54,7 +53,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         ValueError: An option is out of range, or a sequence has another length than `num_envs`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    metadata: dict[str, Any] = {  # noqa: RUF012 - an instance replaces it
         "render_modes": ["rgb_array"],
         "render_fps": 4,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
@@ -83,7 +82,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
             raise ValueError(f"render_mode is rgb_array or None here, not {render_mode!r}")
         self.num_envs, self.copy, self.render_mode = num_envs, copy, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.metadata = type(self).metadata | {"autoreset_mode": self.autoreset_mode}
         shared: dict[tuple[int, int, float], Task] = {}
         tasks = []
         given = zip(
@@ -143,7 +142,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._viewers: list[Any] = []
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """Generator of each copy."""
         return tuple(self._seeded(i)[0] for i in range(self.num_envs))
@@ -179,7 +178,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         chosen = self._reset_mask(options.pop("reset_mask", None))
         each = {k: _one_each(k, v, self.num_envs) for k, v in options.items()}
         infos: dict[str, Any] = {}
-        for i in np.flatnonzero(chosen):
+        for i in np.flatnonzero(chosen).tolist():
             if seeds[i] is not None:
                 self._rngs[i] = seeding.np_random(seeds[i])
             info = self._begin(i, {key: values[i] for key, values in each.items()})
@@ -219,9 +218,9 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         over = terminated | truncated
         stepped = ~skip
         endings: dict[str, Any] = {}
-        begun = np.flatnonzero(skip) if any_skip else ()
+        begun = np.flatnonzero(skip).tolist() if any_skip else []
         if over.any():
-            ended = np.flatnonzero(over)
+            ended = np.flatnonzero(over).tolist()
             for i in ended:
                 self._copies[i].over = True
             if mode is AutoresetMode.SAME_STEP:
@@ -246,7 +245,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         """Allowed actions of each copy, (num_envs, actions)."""
         return self._mask.astype(bool)
 
-    def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[npt.NDArray[np.uint8], ...] | None:
         """A frame of each copy."""
         if self.render_mode is None:
             gymnasium.logger.warn("render() needs render_mode='rgb_array' at make_vec()")
