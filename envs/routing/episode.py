@@ -145,10 +145,12 @@ class Task:
     def _workload(self, scenario: Scenario, options: Mapping[str, Any], seed: int) -> RequestTable:
         trace = _read(options["trace"]) if "trace" in options else self.trace
         if trace is None:
-            table = scenario.build(seed)[0]
+            table = scenario.requests(seed)
         else:
             known = "predicted_output_tokens" in trace.given
             table = trace if known else scenario.predict(trace, seed)
+        if "start_s" not in options and "duration_s" not in options:
+            return table
         start = float(options.get("start_s", 0.0))
         return table.part(start, start + float(options.get("duration_s", float("inf"))))
 

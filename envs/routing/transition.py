@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from envs.routing.layout import ENV_DTYPE
-from envs.routing.observation import observe, outstanding
+from envs.routing.observation import observe, observe_engines, outstanding
 from envs.simulator.jit import compile_function, compiled
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.memory import all_instances, all_requests, array_at, candidates, record_at
@@ -67,6 +67,7 @@ def start(e: Any) -> None:
     s = _head_at(e.head_at, 0)
     e.area_s = 0.0
     e.ended = 0 if proceed(s) == ROUTE else 1
+    observe_engines(e, s)
     e.value = observe(e, s)
 
 
@@ -104,7 +105,9 @@ def transition(e: Any, action: int) -> None:
     value = observe(e, s)
     if e.ended == 1:
         value = 0.0
-    e.potential = e.value - math.exp(-e.dt_s / e.tau_s) * value
+    e.potential = 0.0
+    if e.potential_weight != 0.0:
+        e.potential = e.value - math.exp(-e.dt_s / e.tau_s) * value
     e.value = value
     e.reward = _weighted_sum(e)
 
@@ -121,7 +124,7 @@ def _transition_at(address: int, action: int) -> None:
 
 def _step_all(
     address: int, actions: np.ndarray, skip: np.ndarray, values: np.ndarray, flags: np.ndarray
-) -> None:
+) -> bool:
     """`transition` of every environment of a batch, whose records begin at an address.
 
     Args:
@@ -130,7 +133,11 @@ def _step_all(
         skip: (n,) bool, environments that take no step.
         values: (len(STEP_VALUES), n) float64, filled; 0 where skipped.
         flags: (len(STEP_FLAGS), n) bool, filled; False where skipped.
+
+    Returns:
+        Whether an episode ended.
     """
+    ended = False
     for k in range(len(actions)):
         if skip[k]:
             values[:, k] = 0.0
@@ -141,6 +148,7 @@ def _step_all(
         flags[0, k] = e.ended == 1
         flags[1, k] = e.cut == 1 and e.ended == 0
         flags[2, k] = e.obeyed == 1
+        ended |= e.ended == 1 or e.cut == 1
         values[0, k] = e.reward
         values[1, k] = e.dt_s
         values[2, k] = e.preemptions
@@ -153,13 +161,14 @@ def _step_all(
         values[9, k] = e.potential_weight * e.potential
         values[10, k] = e.slo_goodput_weight * e.slo_goodput
         values[11, k] = e.rejections_weight * e.rejections
+    return ended
 
 
 start_at = compile_function(_start_at, types.void(types.int64))
 transition_at = compile_function(_transition_at, types.void(types.int64, types.int64))
 step_all = compile_function(
     _step_all,
-    types.void(
+    types.boolean(
         types.int64,
         types.Array(types.int64, 1, "C"),
         types.Array(types.boolean, 1, "C"),

@@ -139,6 +139,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         self._address = int(self._records.ctypes.data)
         self._over = np.ones(num_envs, bool)
         self._begun = False
+        self._ended: list[int] = []
         self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._viewers: list[Any] = []
 
@@ -183,6 +184,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
                 self._rngs[i] = seeding.np_random(seeds[i])
             info = self._begin(i, {key: values[i] for key, values in each.items()})
             infos = self._add_info(infos, info, i)
+        self._ended = [i for i in self._ended if not chosen[i]]
         self._begun = all(copy.simulation is not None for copy in self._copies)
         return self._given(), infos
 
@@ -207,39 +209,41 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         actions = np.ascontiguousarray(actions, np.int64)
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), not {actions.shape}")
-        mode, skip = self.autoreset_mode, self._over
-        any_skip = skip.any()
-        if not self._begun or (any_skip and mode is not AutoresetMode.NEXT_STEP):
+        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
+        if not self._begun or (self._ended and self.autoreset_mode is AutoresetMode.DISABLED):
             raise gymnasium.error.ResetNeeded("an episode has not begun or is over: call reset()")
         values = np.empty((len(STEP_VALUES), self.num_envs))
         flags = np.empty((len(STEP_FLAGS), self.num_envs), bool)
-        transition.step_all(self._address, actions, skip, values, flags)
+        some_ended = transition.step_all(self._address, actions, self._over, values, flags)
         terminated, truncated, obeyed = flags
-        over = terminated | truncated
-        stepped = ~skip
+        stepped = ~self._over
+        begin, self._ended = self._ended, []
         endings: dict[str, Any] = {}
-        begun = np.flatnonzero(skip).tolist() if any_skip else []
-        if over.any():
-            ended = np.flatnonzero(over).tolist()
-            for i in ended:
-                self._copies[i].over = True
-            if mode is AutoresetMode.SAME_STEP:
-                for i in ended:
-                    copy = self._copies[i]
-                    final = {"final_obs": copy.observation(), "final_info": copy.info()}
-                    endings = self._add_info(endings, final, i)
-                values[1:, ended], obeyed[ended], stepped[ended] = 0.0, False, False
-                begun = ended
-            else:
-                for i in ended:
-                    metrics = {"episode_metrics": self._copies[i].result().summary()}
-                    endings = self._add_info(endings, metrics, i)
-        self._over = over if mode is not AutoresetMode.SAME_STEP else np.zeros_like(over)
-        starts = {i: self._begin(i, {}) for i in begun}
-        infos = self._infos(values, obeyed, stepped) | endings
-        for i, info in starts.items():
+        if some_ended:
+            self._ended = np.flatnonzero(terminated | truncated).tolist()
+            endings = self._endings()
+        if same_step and some_ended:
+            begin, self._ended = self._ended, []
+            values[1:, begin], obeyed[begin], stepped[begin] = 0.0, False, False
+        starts = [(i, self._begin(i, {})) for i in begin]
+        infos = self._infos(values, obeyed, stepped) if len(begin) < self.num_envs else {}
+        infos |= endings
+        for i, info in starts:
             infos = self._add_info(infos, info, i)
         return self._given(), values[0], terminated, truncated, infos
+
+    def _endings(self) -> dict[str, Any]:
+        """Infos of the copies whose episodes just ended."""
+        infos: dict[str, Any] = {}
+        for i in self._ended:
+            copy = self._copies[i]
+            self._over[i] = copy.over = True
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                info = {"final_obs": copy.observation(), "final_info": copy.info()}
+            else:
+                info = {"episode_metrics": copy.result().summary()}
+            infos = self._add_info(infos, info, i)
+        return infos
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Allowed actions of each copy, (num_envs, actions)."""
@@ -285,8 +289,6 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         self, values: npt.NDArray[np.float64], obeyed: npt.NDArray[np.bool_], stepped: Any
     ) -> dict[str, Any]:
         """Infos of a step, with the marks of the copies that took it."""
-        if not stepped.any():
-            return {}
         terms: dict[str, Any] = {}
         for term, row in self._terms:
             terms[term], terms[f"_{term}"] = values[row], stepped
