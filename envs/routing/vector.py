@@ -76,6 +76,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         future: bool = False,
         render_mode: str | None = None,
     ) -> None:
+        self._viewers: list[Any] = []  # first, since closing needs it whatever is refused below
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, not {num_envs}")
         if render_mode not in (None, "rgb_array"):
@@ -141,7 +142,6 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         self._begun = False
         self._ended: list[int] = []
         self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
-        self._viewers: list[Any] = []
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
