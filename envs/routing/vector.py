@@ -36,9 +36,8 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         num_envs: Copies.
         autoreset_mode: When an ended copy begins anew, as `gymnasium.vector.AutoresetMode` says.
         copy: Give observations in arrays of their own; otherwise each step writes to the same.
-        scenario: One for all, or a sequence of one a copy; so with `trace` and `horizon_s`. The
-            windows of all must be equal, and so must the options of `router` be that are left
-            to the scenario.
+        scenario: One for all, or a list of one a copy; so with `trace` and `horizon_s`. Their
+            windows must be equal, or `window` given.
         trace: As in `RoutingEnv`.
         reward: As in `RoutingEnv`.
         max_instances: As in `RoutingEnv`; by default the size of the largest fleet.
@@ -50,7 +49,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         render_mode: `rgb_array` or None.
 
     Raises:
-        ValueError: An option is out of range, or a sequence has another length than `num_envs`.
+        ValueError: An option is out of range, or a list has another length than `num_envs`.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - an instance replaces it
