@@ -178,6 +178,7 @@ class Simulation:
         return Result.of(self.state, self.table, self.fleet, router)
 
     def check_clock(self) -> None:
+        """Refuse a run that has come to the end of the clock's range."""
         if self.state.head["overflow"][0]:
             raise ValueError(
                 f"an iteration would end beyond the clock's {CLOCK_DAYS} days: are arrival times "
