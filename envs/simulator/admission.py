@@ -42,27 +42,32 @@ def _occupied(s: Any, i: int, ahead: int) -> int:
 
 
 @compiled
+def overflows(s: Any, i: int) -> bool:
+    """Whether the requests in service exceed the KV cache of instance i."""
+    inst, block = instance(s, i), engine(s, i).block
+    total = inst.context + inst.prefill_reserved
+    waste = (block - 1) * (inst.decoding + inst.prefilling)
+    if total > inst.kv_capacity or total + waste <= inst.kv_capacity:
+        return total > inst.kv_capacity
+    return _occupied(s, i, 0) > inst.kv_capacity
+
+
+@compiled
 def iterations_to_overflow(s: Any, i: int, most: int) -> int:
     """Decode iterations after which the KV cache is first exceeded, or some number >= `most`.
 
-    0 if it is exceeded now.
+    The requests in service, some of which decode, must fit it now.
     """
     inst, block = instance(s, i), engine(s, i).block
     free = inst.kv_capacity - inst.context - inst.prefill_reserved
-    if free < 0:
-        return 0
-    batch = inst.decoding
-    high = free // batch + 1 if batch > 0 else most + 1
-    if block == 1:
-        return high
-    # Blocks only bring it forward, by at most what they can waste.
-    waste = (block - 1) * (batch + inst.prefilling)
-    low = (free - waste) // batch if free >= waste and batch > 0 else -1
-    if free >= waste and (batch == 0 or low >= most):
+    # Blocks bring it forward, by at most what they can waste.
+    waste = (block - 1) * (inst.decoding + inst.prefilling)
+    if most * inst.decoding + waste <= free:
         return most + 1
-    if low < 0 and _occupied(s, i, 0) > inst.kv_capacity:
-        return 0
-    low = max(low, 0)
+    high = free // inst.decoding + 1
+    if block == 1 or high == 1:
+        return high
+    low = max(free - waste, 0) // inst.decoding
     while high - low > 1:
         middle = (low + high) >> 1
         if _occupied(s, i, middle) > inst.kv_capacity:
@@ -156,7 +161,7 @@ def reject_at(s: Any, i: int, r: int, status: int) -> None:
 @compiled
 def cached_tokens(s: Any, i: int, r: int) -> int:
     """Tokens of a request that the prefix cache of instance i spares."""
-    return cache.find(s, i, r) if engine(s, i).caches == 1 else 0
+    return cache.find(s, i, r)
 
 
 @compiled

@@ -6,7 +6,7 @@ from typing import Any
 
 from envs.simulator import cache, queues, tenants
 from envs.simulator.jit import compiled
-from envs.simulator.layout import FINISH, KEYED, SERVED, TOKENS
+from envs.simulator.layout import FINISH, KEYED, NEVER, SERVED, TOKENS
 from envs.simulator.memory import (
     engine,
     finish_iteration,
@@ -90,11 +90,13 @@ def finish(s: Any, i: int, r: int) -> None:
     s.at_instances -= 1
     s.generated_tokens += tokens
     s.trigger = 1
-    tbt_ps = (row.finish_ps - row.first_token_ps) // max(tokens - 1, 1)
     if (
         row.first_token_ps - row.arrival_ps <= s.slo_ttft_ps
         and row.finish_ps - row.arrival_ps <= s.slo_e2e_ps
-        and tbt_ps <= s.slo_tbt_ps
+        and (
+            s.slo_tbt_ps == NEVER
+            or (row.finish_ps - row.first_token_ps) // max(tokens - 1, 1) <= s.slo_tbt_ps
+        )
     ):
         s.good += 1
         s.good_tokens += tokens

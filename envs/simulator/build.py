@@ -96,7 +96,9 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     instances, tables = np.zeros(size, INSTANCE_DTYPE), []
     _write_instances(instances, fleet, options.models, tables)
     requests = _requests(columns, options)
-    traits = _traits(columns, options, requests) if traited else np.zeros(1, TRAITS_DTYPE)
+    traits = np.zeros(1, TRAITS_DTYPE)
+    if traited:
+        traits = _traits(columns, options, requests, caches)
     slots = max(engine.max_num_seqs for engine in fleet)
     leaves = 1 << max(1, (size - 1).bit_length())
     tenants = _tenants(columns, int(np.max(columns.tenant, initial=0)) + 1)
@@ -144,6 +146,10 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "slo_e2e_ps": options.slo_ps[2],
         "more": options.more,
         "models": int(any(engine.model for engine in fleet)),
+        "plain": int(
+            all(scheduler.queue_kind <= KEYED for scheduler in schedulers)
+            and not (options.rate_limit and options.rate_limit.kill_interactions)
+        ),
         "traited": int(traited),
         "tracked": int(lined or counted),
         "counted": int(counted),
@@ -265,12 +271,15 @@ def _requests(columns: Columns, options: Options) -> np.ndarray:
     return requests
 
 
-def _traits(columns: Columns, options: Options, requests: np.ndarray) -> np.ndarray:
+def _traits(
+    columns: Columns, options: Options, requests: np.ndarray, caches: bool
+) -> np.ndarray:
     traits = np.zeros(len(requests), TRAITS_DTYPE)
     for name in ("deadline_ps", "priority", "tenant", "application", "interaction", "weight"):
         traits[name] = getattr(columns, name)
     traits["prefix_tokens"] = np.minimum(columns.prefix_tokens, columns.prompt)
-    traits["prefix"] = np.where(traits["prefix_tokens"] > 0, columns.prefix, -1)
+    cached = caches & (traits["prefix_tokens"] > 0)
+    traits["prefix"] = np.where(cached, columns.prefix, -1)
     traits["next_call"] = -1
     if options.closed_loop:
         _chain(columns, traits)

@@ -11,6 +11,7 @@ from envs.simulator.admission import (
     fits,
     iterations_to_overflow,
     next_head,
+    overflows,
     reject_at,
 )
 from envs.simulator.batch import (
@@ -176,7 +177,7 @@ def _begin(
 def _make_room(s: Any, i: int) -> int:
     """Preempt until the decodes fit; return the number preempted."""
     count = 0
-    while iterations_to_overflow(s, i, 0) == 0:
+    while overflows(s, i):
         _preempt_latest(s, i)
         count += 1
     return count
@@ -232,12 +233,12 @@ def _plan_prefill_first(s: Any, i: int) -> None:
     admitted, tokens, attention = 0, 0, 0
     if _may_admit(s, i):
         while eng.queued > 0:
-            r = next_head(s, i)
+            r = eng.root if s.plain == 1 and eng.front < 0 else next_head(s, i)
             if r < 0 or not fits(s, i, r, 0):
                 break
             row = request(s, r)
             need = row.prompt + row.generated
-            history = cached_tokens(s, i, r)
+            history = cached_tokens(s, i, r) if eng.caches == 1 else 0
             chunk = need - history
             if admitted > 0 and tokens + chunk > inst.max_batched_tokens:
                 break
@@ -281,11 +282,11 @@ def _plan_chunked(s: Any, i: int) -> None:
             partial = history + iterations * chunk
     if preempted == 0:
         while eng.queued > 0 and tokens < budget:
-            r = next_head(s, i)
+            r = eng.root if s.plain == 1 and eng.front < 0 else next_head(s, i)
             if r < 0 or not fits(s, i, r, 0):
                 break
             need = request(s, r).prompt + request(s, r).generated
-            history = cached_tokens(s, i, r)
+            history = cached_tokens(s, i, r) if eng.caches == 1 else 0
             admit_head(s, i, r, history)
             part = min(need - history, budget - tokens)
             tokens += part

@@ -57,21 +57,20 @@ from envs.simulator.policy import ROUTING_FUNCTION
 from envs.simulator.prediction import predicted_remaining
 from envs.simulator.view import iterations_done
 
-_AREA_LIMIT = 2**61
+_AREA_LIMIT = 2.0**62
 
 
 @compiled
 def _pass_time(s: Any, time_ps: int) -> None:
     """Move the clock; the integral of requests in the system is exact until it would overflow."""
     dt, system = time_ps - s.now_ps, s.queued + s.at_instances
-    if system > 0:
-        if dt > (_AREA_LIMIT - s.area_ps) // system:
-            s.area_s += s.area_ps / PS_PER_S
-            s.area_ps = 0
-        if dt > _AREA_LIMIT // system:
-            s.area_s += float(dt) * system / PS_PER_S
-        else:
-            s.area_ps += dt * system
+    # A float product tells whether the exact one fits; a division would cost more than the rest.
+    area = float(dt) * system
+    if s.area_ps + area < _AREA_LIMIT:
+        s.area_ps += dt * system
+    else:
+        s.area_s += (s.area_ps + area) / PS_PER_S
+        s.area_ps = 0
     s.now_ps = time_ps
 
 
@@ -172,7 +171,7 @@ def _fail_and_recover(s: Any) -> None:
 @compiled
 def _open_arrivals(s: Any) -> int:
     """The next request that waits for no other, if it arrives now, else -1."""
-    while s.closed == 1 and s.next_arrival < s.count and traits(s, s.next_arrival).follows == 1:
+    while s.next_arrival < s.count and traits(s, s.next_arrival).follows == 1:
         s.next_arrival += 1
     if s.next_arrival < s.count and request(s, s.next_arrival).arrival_ps == s.now_ps:
         return s.next_arrival
@@ -180,11 +179,19 @@ def _open_arrivals(s: Any) -> int:
 
 
 @compiled
-def _arrivals(s: Any) -> None:
+def _open_ingresses(s: Any) -> None:
+    for j in range(s.ended_count):
+        i = ended(s)[j]
+        take_in(s, i, engine(s, i).intake)
+    s.ended_count = 0
+
+
+@compiled
+def _arrivals_of_clients(s: Any) -> None:
     """Requests that arrive now, by index: of the trace, and calls of closed-loop clients."""
     while True:
         r, clients = _open_arrivals(s), engine(s, s.size + 1)
-        if s.closed == 1 and clients.root >= 0 and request(s, clients.root).key == s.now_ps:
+        if clients.root >= 0 and request(s, clients.root).key == s.now_ps:
             if r < 0 or clients.root < r:
                 r = queues.pop(s, s.size + 1)
                 request(s, r).arrival_ps = s.now_ps
@@ -194,8 +201,7 @@ def _arrivals(s: Any) -> None:
             return
         s.next_arrival += 1
         _arrive(s, r)
-        if s.closed == 1:
-            _open_arrivals(s)
+        _open_arrivals(s)
 
 
 @compiled
@@ -233,12 +239,16 @@ def _happen(s: Any, time_ps: int) -> None:
         if s.ingress == 1:
             ended(s)[s.ended_count] = i
             s.ended_count += 1
-    _fail_and_recover(s)
-    for j in range(s.ended_count):
-        i = ended(s)[j]
-        take_in(s, i, engine(s, i).intake)
-    s.ended_count = 0
-    _arrivals(s)
+    if s.outage_count > 0:
+        _fail_and_recover(s)
+    if s.ended_count > 0:
+        _open_ingresses(s)
+    if s.closed == 1:
+        _arrivals_of_clients(s)
+    else:
+        while s.next_arrival < s.count and request(s, s.next_arrival).arrival_ps == time_ps:
+            _arrive(s, s.next_arrival)
+            s.next_arrival += 1
     if s.poll_ps > 0 and time_ps % s.poll_ps == 0 and s.stale == 1:
         _look(s)
     if s.trigger == 1:
@@ -275,11 +285,22 @@ def _stuck(s: Any) -> bool:
 
 
 @compiled
+def _sort(values: np.ndarray, count: int) -> None:
+    """Sort the first few numbers in place."""
+    for j in range(1, count):
+        value, place = values[j], j
+        while place > 0 and values[place - 1] > value:
+            values[place] = values[place - 1]
+            place -= 1
+        values[place] = value
+
+
+@compiled
 def _start(s: Any) -> None:
     """Have the instances that are inside no iteration plan, by index where they share counters."""
     waiting = pending(s)
-    if s.counted == 1 or s.limit > 0:
-        waiting[: s.pending_count].sort()
+    if s.pending_count > 1 and (s.counted == 1 or s.limit > 0):
+        _sort(waiting, s.pending_count)
     for j in range(s.pending_count):
         i = waiting[j]
         engine(s, i).pending = 0
@@ -297,7 +318,10 @@ def proceed(s: Any) -> int:
     while s.overflow == 0:
         if s.phase == PHASE_DECIDE:
             if _decision_due(s):
-                queues.peek(s, s.size, s.queued, candidates(s))
+                if s.window == 1:
+                    candidates(s)[0] = engine(s, s.size).root
+                else:
+                    queues.peek(s, s.size, s.queued, candidates(s))
                 s.due = 1
                 return ROUTE
             s.phase = PHASE_START

@@ -284,6 +284,7 @@ HEAD_DTYPE = _aligned(
         # Options.
         ("more", "i8"),  # requests follow that are not in the arrays yet
         ("models", "i8"),  # some instance serves one model alone
+        ("plain", "i8"),  # every waiting queue is a list or heap, and no call in it can be killed
         ("traited", "i8"),  # requests have traits
         ("tracked", "i8"),  # leaving an instance matters to prefixes, adapters or counters
         ("counted", "i8"),  # tenants have counters
