@@ -6,7 +6,7 @@ from typing import Any
 
 from envs.simulator import cache, queues, tenants
 from envs.simulator.batch import generated_at, leave_counts, turn_away
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import ADMIT, GROWTH, ORACLE, REJECTED_INTERACTION
 from envs.simulator.memory import (
     engine,
@@ -41,7 +41,7 @@ def _occupied(s: Any, i: int, ahead: int) -> int:
     return total
 
 
-@compiled
+@inlined
 def overflows(s: Any, i: int) -> bool:
     """Whether the requests in service exceed the KV cache of instance i."""
     inst, block = instance(s, i), engine(s, i).block
@@ -164,7 +164,7 @@ def cached_tokens(s: Any, i: int, r: int) -> int:
     return cache.find(s, i, r)
 
 
-@compiled
+@inlined
 def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
     inst, eng, row = instance(s, i), engine(s, i), request(s, r)

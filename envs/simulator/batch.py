@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envs.simulator import cache, queues, tenants
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import FINISH, KEYED, NEVER, SERVED, TOKENS
 from envs.simulator.memory import (
     engine,
@@ -60,7 +60,7 @@ def heap_remove(s: Any, i: int, place: int) -> None:
     heap_up(s, i, place, r, finish)
 
 
-@compiled
+@inlined
 def leave(s: Any, i: int, r: int, tokens: int, kept: int) -> None:
     """What an option keeps account of when a request of `tokens` leaves service."""
     if engine(s, i).caches == 1:
@@ -151,7 +151,7 @@ def generated_at(s: Any, i: int, j: int, done: int) -> int:
     return row.generated
 
 
-@compiled
+@inlined
 def join_counts(s: Any, i: int, r: int) -> None:
     """Count a request that waits at instance i."""
     inst, row = instance(s, i), request(s, r)
@@ -160,7 +160,7 @@ def join_counts(s: Any, i: int, r: int) -> None:
     inst.waiting_predicted += predicted_remaining(row, row.generated)
 
 
-@compiled
+@inlined
 def leave_counts(s: Any, i: int, r: int) -> None:
     """Count out a request that waited at instance i."""
     inst, row = instance(s, i), request(s, r)
@@ -169,7 +169,7 @@ def leave_counts(s: Any, i: int, r: int) -> None:
     inst.waiting_predicted -= predicted_remaining(row, row.generated)
 
 
-@compiled
+@inlined
 def enqueue(s: Any, i: int, r: int) -> None:
     """Put a request into the waiting queue of instance i."""
     eng = engine(s, i)

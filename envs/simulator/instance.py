@@ -23,7 +23,7 @@ from envs.simulator.batch import (
     join_counts,
     leave,
 )
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import (
     ARRIVE,
     CHUNKED,
@@ -64,8 +64,13 @@ def schedule(s: Any, i: int, time_ps: int) -> None:
     """Set instance i's next event and replay its path of the tournament."""
     times, winners = event_ps(s), winner(s)
     times[i] = time_ps
-    node, a = (i + s.leaves) >> 1, i & -2
-    winners[node] = a if times[a] <= times[a + 1] else a + 1
+    # Compared from i's side, since a processor can foresee that: it mostly leaves.
+    node, other = (i + s.leaves) >> 1, i ^ 1
+    there = times[other]
+    if time_ps < there or (time_ps == there and i < other):
+        winners[node] = i
+    else:
+        winners[node] = other
     node >>= 1
     while node > 0:
         a, b = winners[2 * node], winners[2 * node + 1]
@@ -183,14 +188,14 @@ def _make_room(s: Any, i: int) -> int:
     return count
 
 
-@compiled
+@inlined
 def _iterations_until_change(s: Any, i: int) -> int:
     """Iterations until a decode finishes or the KV cache has no room for one more."""
     remaining = finish_iteration(s, i)[0] - instance(s, i).iteration
     return min(remaining, iterations_to_overflow(s, i, remaining))
 
 
-@compiled
+@inlined
 def _iterations_until_admission(s: Any, i: int) -> int:
     """Iterations of decodes alone within which no waiting request can be admitted."""
     inst, eng = instance(s, i), engine(s, i)
@@ -218,7 +223,7 @@ def _begin_decode(s: Any, i: int) -> None:
     _begin(s, i, DECODE, inst.decoding, step, growth, planned)
 
 
-@compiled
+@inlined
 def _may_admit(s: Any, i: int) -> bool:
     """Whether the engine loop of instance i looks at its queue now."""
     inst, eng = instance(s, i), engine(s, i)
@@ -318,7 +323,7 @@ def take_in(s: Any, i: int, most: int) -> None:
         most -= 1
 
 
-@compiled
+@inlined
 def plan(s: Any, i: int) -> None:
     """Start the next stretch of instance i at the clock's time, or leave it idle."""
     inst, eng = instance(s, i), engine(s, i)

@@ -64,3 +64,9 @@ def compile_function(function: F, *signature: Any) -> F:
 def compiled(function: F) -> F:
     """Compile on first use."""
     return compile_function(function)
+
+
+def inlined(function: F) -> F:
+    """Compile into every caller: for what runs at each event and is small or called once."""
+    result: F = njit(error_model="numpy", forceinline=True)(function)
+    return result

@@ -18,7 +18,7 @@ from envs.simulator.instance import (
     strip,
     take_in,
 )
-from envs.simulator.jit import compile_function, compiled
+from envs.simulator.jit import compile_function, compiled, inlined
 from envs.simulator.layout import (
     END,
     NEVER,
@@ -60,7 +60,7 @@ from envs.simulator.view import iterations_done
 _AREA_LIMIT = 2.0**62
 
 
-@compiled
+@inlined
 def _pass_time(s: Any, time_ps: int) -> None:
     """Move the clock; the integral of requests in the system is exact until it would overflow."""
     dt, system = time_ps - s.now_ps, s.queued + s.at_instances
@@ -74,7 +74,7 @@ def _pass_time(s: Any, time_ps: int) -> None:
     s.now_ps = time_ps
 
 
-@compiled
+@inlined
 def _join_router_queue(s: Any, r: int) -> None:
     row = request(s, r)
     # A list is in order of arrival already; where requests can come back, it is a heap.
@@ -94,7 +94,7 @@ def request_fits(s: Any, r: int, i: int) -> bool:
     return inst.model < 0 or row.model < 0 or inst.model == row.model
 
 
-@compiled
+@inlined
 def _fits_some(s: Any, r: int) -> bool:
     if s.models == 0:
         return request(s, r).prompt + output(s)[r] - 1 <= s.largest_request
@@ -120,7 +120,7 @@ def _arrive(s: Any, r: int) -> None:
         s.rejected += 1
 
 
-@compiled
+@inlined
 def _next_time(s: Any) -> int:
     time = event_ps(s)[winner(s)[1]]
     if s.next_arrival < s.count:
@@ -259,7 +259,7 @@ def _happen(s: Any, time_ps: int) -> None:
         s.last_tick_ps = time_ps
 
 
-@compiled
+@inlined
 def _decision_due(s: Any) -> bool:
     if s.queued == 0:
         return False
@@ -295,7 +295,7 @@ def _sort(values: np.ndarray, count: int) -> None:
         values[place] = value
 
 
-@compiled
+@inlined
 def _start(s: Any) -> None:
     """Have the instances that are inside no iteration plan, by index where they share counters."""
     waiting = pending(s)
@@ -357,7 +357,9 @@ def carry_out(s: Any, action: int) -> bool:
     s.tick_due = 0
     place, i = -1, -1
     if 0 <= action < s.window * s.size:
-        place, i = action // s.size, action % s.size
+        place, i = 0, action
+        if action >= s.size:
+            place, i = action // s.size, action % s.size
         if queue[place] < 0 or not _can_dispatch(s, queue[place], i):
             place = -1
     obeyed = True
@@ -384,7 +386,7 @@ def carry_out(s: Any, action: int) -> bool:
     return obeyed
 
 
-@compiled
+@inlined
 def _can_dispatch(s: Any, r: int, i: int) -> bool:
     """Whether instance i is up and serves the request's model."""
     inst, row = instance(s, i), request(s, r)

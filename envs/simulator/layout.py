@@ -50,9 +50,9 @@ def _aligned(fields: Sequence[tuple[str, str]]) -> np.dtype:
 INSTANCE_DTYPE = _aligned(
     [
         # Changes only at events, so it is current at every decision.
-        ("waiting", "i8"),  # requests in the waiting queue, or before its ingress
-        ("decoding", "i8"),  # requests in decode
-        ("prefilling", "i8"),  # requests in prefill
+        ("waiting", "i4"),  # requests in the waiting queue, or before its ingress
+        ("decoding", "i4"),  # requests in decode
+        ("prefilling", "i4"),  # requests in prefill
         ("waiting_tokens", "i8"),  # sum of prompt + generated of the waiting requests
         ("waiting_predicted", "i8"),  # sum of predicted remaining output tokens of the waiting
         ("prefill_reserved", "i8"),  # KV tokens of the requests in prefill
@@ -62,61 +62,61 @@ INSTANCE_DTYPE = _aligned(
         ("stretch_start_ps", "i8"),
         ("step_ps", "i8"),  # duration of the stretch's first iteration
         ("step_growth_ps", "i8"),  # each iteration is longer than the one before by this
-        ("stretch_batch", "i8"),  # decodes that get a token in each iteration of the stretch
-        ("down", "i8"),  # 1 from a failure to its end
+        ("stretch_batch", "i4"),  # decodes that get a token in each iteration of the stretch
+        ("down", "i4"),  # 1 from a failure to its end
         # Configuration.
         ("kv_capacity", "i8"),
         ("watermark", "i8"),
         ("room", "i8"),  # tokens of the largest request: capacity - watermark, in whole blocks
-        ("max_num_seqs", "i8"),
-        ("max_batched_tokens", "i8"),
-        ("batching", "i8"),
-        ("model", "i8"),  # code of the model that it serves, -1 = any
+        ("max_num_seqs", "i4"),
+        ("max_batched_tokens", "i4"),
+        ("batching", "i4"),
+        ("model", "i4"),  # code of the model that it serves, -1 = any
         ("context_ps", "i8"),
         ("mixed_context_ps", "i8"),
         ("attention_ps", "i8"),
         ("prefill_tail_ps", "i8"),
-        ("decode_at", "i8"),  # offsets of the step-time tables
-        ("prefill_at", "i8"),
-        ("sequence_at", "i8"),
+        ("decode_at", "i4"),  # offsets of the step-time tables
+        ("prefill_at", "i4"),
+        ("sequence_at", "i4"),
     ]
 )
 
 ENGINE_DTYPE = _aligned(
     [
         # Queue.
-        ("kind", "i8"),
-        ("root", "i8"),  # of the list or heap, -1 when empty; of BY_TENANT: active tenants
-        ("tail", "i8"),
-        ("front", "i8"),  # preempted requests, ahead of all others, -1 when there are none
-        ("queued", "i8"),  # requests in the queue; what stands before the ingress is not in it
-        ("scheduler", "i8"),  # row of `schedulers`
+        ("kind", "i4"),
+        ("root", "i4"),  # of the list or heap, -1 when empty; of BY_TENANT: active tenants
+        ("tail", "i4"),
+        ("front", "i4"),  # preempted requests, ahead of all others, -1 when there are none
+        ("queued", "i4"),  # requests in the queue; what stands before the ingress is not in it
+        ("scheduler", "i4"),  # row of `schedulers`
         # Ingress.
-        ("intake", "i8"),  # requests that enter after an iteration; 0 = there is no ingress
-        ("line_root", "i8"),
-        ("line_tail", "i8"),
+        ("intake", "i4"),  # requests that enter after an iteration; 0 = there is no ingress
+        ("line_root", "i4"),
+        ("line_tail", "i4"),
         # Engine loop.
-        ("activity", "i8"),
+        ("activity", "i4"),
         ("planned", "i8"),  # iterations of the current stretch
-        ("pending", "i8"),  # 1 while the instance waits to plan at the present instant
+        ("pending", "i4"),  # 1 while the instance waits to plan at the present instant
         ("admitted", "i8"),  # admissions so far; orders the requests in service
-        ("partial_done", "i8"),  # tokens prefilled of the last request in prefill
-        ("partial_after", "i8"),  # the same at the end of the stretch; 0 when it completes
-        ("decode_steps", "i8"),  # decode iterations between prefills (SLORA)
+        ("partial_done", "i4"),  # tokens prefilled of the last request in prefill
+        ("partial_after", "i4"),  # the same at the end of the stretch; 0 when it completes
+        ("decode_steps", "i4"),  # decode iterations between prefills (SLORA)
         ("since_prefill", "i8"),  # decode iterations since the last prefill iteration
         # Admission.
-        ("admission", "i8"),
+        ("admission", "i4"),
         ("shortfall", "i8"),  # iterations before which the head that failed can't be admitted
-        ("block", "i8"),  # tokens of a KV block
-        ("adapter_tokens", "i8"),
-        ("tenants", "i8"),  # different tenants in service
+        ("block", "i4"),  # tokens of a KV block
+        ("adapter_tokens", "i4"),
+        ("tenants", "i4"),  # different tenants in service
         # Prefix cache and tenant counters.
-        ("caches", "i8"),
+        ("caches", "i4"),
         ("taken", "i8"),
         ("freed", "i8"),
         ("charged", "i8"),  # decode iterations that are charged
-        ("most_decoding", "i8"),  # largest batch and prefill so far, for the cost model's range
-        ("most_prefill", "i8"),
+        ("most_decoding", "i4"),  # largest batch and prefill so far, for the cost model's range
+        ("most_prefill", "i4"),
     ]
 )
 

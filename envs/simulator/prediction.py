@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 
 
-@compiled
+@inlined
 def predicted_remaining(row: Any, generated: int) -> int:
     """Output tokens that a request is predicted to have still to come (docs/simulator.md)."""
     left = row.predicted - generated
