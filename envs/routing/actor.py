@@ -9,7 +9,6 @@ import numpy as np
 
 from envs.routing.env import RoutingEnv
 from envs.simulator import RoutingPolicy
-from envs.simulator.policy import POLICY_VIEWS
 
 
 class PolicyActor:
@@ -54,7 +53,7 @@ class PolicyActor:
         if simulation is not self._simulation:
             self._simulation = simulation
             self._memory = self.policy.memory(size, self.seed)
-        arrays = [simulation.state.arrays[name] for name in POLICY_VIEWS]
+        arrays = simulation.state.seen
         now = int(simulation.state.head["now_ps"][0])
         action = int(self.policy.compiled(now, *arrays, self._parameters, self._memory))
         if not 0 <= action < env.window * size:

@@ -24,8 +24,8 @@ from envs.routing.layout import (
 from envs.routing.reward import Reward
 from envs.scenarios import SEEDS, Scenario, load_scenario
 from envs.simulator import EngineConfig, Result, Simulation
+from envs.simulator.columns import seconds_to_ps
 from envs.simulator.config import QueueOrder
-from envs.simulator.simulation import seconds_to_ps
 from envs.workloads import RequestTable, read_trace
 
 Observation = dict[str, npt.NDArray[np.float32]]

@@ -19,6 +19,7 @@ from envs.routing.layout import (
 )
 from envs.simulator import view
 from envs.simulator.jit import compiled
+from envs.simulator.layout import PS_PER_S
 from envs.simulator.memory import (
     all_instances,
     all_requests,
@@ -28,9 +29,12 @@ from envs.simulator.memory import (
     engine,
     instance,
     request,
+    seen_instance,
+    seen_instances,
+    seen_requests,
+    seen_running,
     table,
 )
-from envs.simulator.state import PS_PER_S
 
 _floats_at = array_at(types.Array(types.float32, 1, "C"))
 _bytes_at = array_at(types.Array(types.int8, 1, "C"))
@@ -51,7 +55,7 @@ _DAY_S = 86_400.0
 @compiled
 def decode_step_s(s: Any, i: int, done: int) -> float:
     """Seconds that a decode step of instance i takes with the decodes and KV it has now."""
-    inst = instance(s, i)
+    inst = seen_instance(s, i)
     context = inst.context + done * inst.stretch_batch
     step = table(s, inst.decode_at + max(inst.decoding, 1)) + inst.context_ps * context
     return step / PS_PER_S
@@ -84,14 +88,14 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     """Fill one row; returns the predicted request-seconds to come there, and its step time."""
     width = len(_INSTANCE_SCALE)
     at = i * width
-    out, inst = _floats_at(e.instances_at, e.rows * width), instance(s, i)
-    instances, requests, running = all_instances(s), all_requests(s), all_running(s)
+    out, inst = _floats_at(e.instances_at, e.rows * width), seen_instance(s, i)
+    instances, requests, running = seen_instances(s), seen_requests(s), seen_running(s)
     done = view.iterations_done(instances, i, s.now_ps)
     short, medium, long, over, growth = 0, 0, 0, 0, 0
     earliest = 1 << 60
     for j in range(inst.decoding + inst.prefilling):
         r = running[i, j]
-        row = request(s, r)
+        row = requests[r]
         generated = view.generated_tokens(instances, requests, running, i, j, done)
         rest = view.predicted_remaining(requests, r, generated)
         growth += rest
@@ -112,6 +116,7 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
         free = (
             inst.waiting == 0
             and inst.decoding + inst.prefilling < inst.max_num_seqs
+            and inst.down == 0
             and used + request(s, head).prompt + inst.watermark <= inst.kv_capacity
         )
     thousand = min(1_000, inst.max_batched_tokens)
@@ -227,23 +232,11 @@ def outstanding(s: Any) -> float:
 
 @compiled
 def _progress_of_preempted(s: Any, i: int) -> float:
-    """Generated share of the waiting requests that were preempted from instance i.
-
-    They have negative keys and stand before all others, in a list as in a heap.
-    """
+    """Generated share of the waiting requests that were preempted from instance i."""
     total = 0.0
-    r = engine(s, i).root
-    if request(s, r).key >= 0:
-        return total
-    # Not by recursion, which Numba can't load from its cache.
-    ahead = np.empty(instance(s, i).waiting, np.int64)
-    ahead[0], count = r, 1
-    while count > 0:
-        count -= 1
-        row = request(s, ahead[count])
+    r = engine(s, i).front
+    while r >= 0:
+        row = request(s, r)
         total += min(row.generated / row.predicted, 1.0)
-        for following in (row.left, row.right):
-            if following >= 0 and request(s, following).key < 0:
-                ahead[count] = following
-                count += 1
+        r = row.right
     return total

@@ -12,9 +12,9 @@ from envs.routing.layout import ENV_DTYPE
 from envs.routing.observation import observe, outstanding
 from envs.simulator.jit import compile_function, compiled
 from envs.simulator.kernel import carry_out, proceed
+from envs.simulator.layout import HEAD_DTYPE, PS_PER_S, ROUTE
 from envs.simulator.memory import all_instances, all_requests, array_at, candidates, record_at
 from envs.simulator.mixing import mixing_impact
-from envs.simulator.state import HEAD_DTYPE, PS_PER_S, ROUTE
 
 TICK_S = 0.02
 """The paper's decision interval, the unit of its per-step penalties."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.simulator import Simulation, view
-from envs.simulator.state import PS_PER_S
+from envs.simulator.layout import PS_PER_S
 
 WIDTH, HEIGHT = 960, 640
 """Pixels of a frame."""

@@ -1,17 +1,22 @@
 """The fleet simulator: exact, in integer picoseconds, compiled (docs/simulator.md)."""
 
-from envs.simulator.config import EngineConfig
+from envs.simulator.config import EngineConfig, Outage, RateLimit
 from envs.simulator.policy import HOLD, ROUTING_SIGNATURE, RoutingPolicy
 from envs.simulator.result import Result
+from envs.simulator.scheduler import SCHEDULERS, Scheduler
 from envs.simulator.simulation import Router, Simulation, simulate
 
 __all__ = [
     "HOLD",
     "ROUTING_SIGNATURE",
+    "SCHEDULERS",
     "EngineConfig",
+    "Outage",
+    "RateLimit",
     "Result",
     "Router",
     "RoutingPolicy",
+    "Scheduler",
     "Simulation",
     "simulate",
 ]

@@ -14,7 +14,18 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from envs.simulator.jit import compiled
-from envs.simulator.state import ENGINE_DTYPE, HEAD_DTYPE, INSTANCE_DTYPE, REQUEST_DTYPE
+from envs.simulator.layout import (
+    ENGINE_DTYPE,
+    HEAD_DTYPE,
+    INSTANCE_DTYPE,
+    LINE_DTYPE,
+    OUTAGE_DTYPE,
+    PREFIX_DTYPE,
+    REQUEST_DTYPE,
+    SCHEDULER_DTYPE,
+    TENANT_DTYPE,
+    TRAITS_DTYPE,
+)
 
 INSTANCES = types.Array(from_dtype(INSTANCE_DTYPE), 1, "C")
 REQUESTS = types.Array(from_dtype(REQUEST_DTYPE), 1, "C")
@@ -78,11 +89,18 @@ def array_at(array: types.Array) -> Any:
 _instance_at = record_at(INSTANCE_DTYPE)
 _engine_at = record_at(ENGINE_DTYPE)
 _request_at = record_at(REQUEST_DTYPE)
+_traits_at = record_at(TRAITS_DTYPE)
+_tenant_at = record_at(TENANT_DTYPE)
+_line_at = record_at(LINE_DTYPE)
+_prefix_at = record_at(PREFIX_DTYPE)
+_scheduler_at = record_at(SCHEDULER_DTYPE)
+_outage_at = record_at(OUTAGE_DTYPE)
 _instances_at = array_at(INSTANCES)
 _requests_at = array_at(REQUESTS)
 _int32_at = array_at(INT32_1D)
 _int32_plane_at = array_at(INT32_2D)
 _int64_at = array_at(INT64_1D)
+_int8_at = array_at(types.Array(types.int8, 1, "C"))
 
 
 @compiled
@@ -93,7 +111,7 @@ def instance(s: Any, i: int) -> Any:
 
 @compiled
 def engine(s: Any, i: int) -> Any:
-    """Engine row of instance i; i = N is the router queue."""
+    """Engine row of instance i; N is the router queue, N + 1 the clients of a closed loop."""
     return _engine_at(s.engines_at, i)
 
 
@@ -167,3 +185,109 @@ def table(s: Any, offset: int) -> int:
 def candidates(s: Any) -> np.ndarray:
     """The (window,) head of the router queue."""
     return _int64_at(s.candidates_at, s.window)
+
+
+@compiled
+def traits(s: Any, r: int) -> Any:
+    """Traits of request r; only where an option needs them."""
+    return _traits_at(s.traits_at, r)
+
+
+@compiled
+def tenant(s: Any, t: int) -> Any:
+    """Row of tenant t."""
+    return _tenant_at(s.tenants_at, t)
+
+
+@compiled
+def line(s: Any, i: int, t: int) -> Any:
+    """Row of tenant t at instance i."""
+    return _line_at(s.lines_at, i * s.tenant_count + t)
+
+
+@compiled
+def active(s: Any, i: int) -> np.ndarray:
+    """The (T,) tenants with a request in the queue of instance i, which is kept BY_TENANT."""
+    return _int32_at(s.active_at + 4 * i * s.tenant_count, s.tenant_count)
+
+
+@compiled
+def prefix(s: Any, i: int, p: int) -> Any:
+    """Row of prefix p at instance i."""
+    return _prefix_at(s.prefixes_at, i * s.prefix_count + p)
+
+
+@compiled
+def scheduler_row(s: Any, k: int) -> Any:
+    """Row of scheduler k."""
+    return _scheduler_at(s.schedulers_at, k)
+
+
+@compiled
+def outage(s: Any, k: int) -> Any:
+    """Row of failure or recovery k."""
+    return _outage_at(s.outages_at, k)
+
+
+@compiled
+def entries(s: Any, t: int) -> np.ndarray:
+    """The (limit,) times at which tenant t was let in, a ring."""
+    return _int64_at(s.entries_at + 8 * t * s.limit, s.limit)
+
+
+@compiled
+def killed(s: Any, interaction: int) -> np.ndarray:
+    """Whether an interaction lost a call, (1,)."""
+    return _int8_at(s.killed_at + interaction, 1)
+
+
+@compiled
+def ended(s: Any) -> np.ndarray:
+    """The (N,) instances whose ingress opens at this instant."""
+    return _int64_at(s.ended_at, s.size)
+
+
+@compiled
+def scratch(s: Any) -> np.ndarray:
+    """Room for one number a slot and one more."""
+    return _int64_at(s.scratch_at, s.slots + 1)
+
+
+@compiled
+def seen_instances(s: Any) -> np.ndarray:
+    """The (N,) instance rows as the router sees them."""
+    if s.poll_ps > 0:
+        return _instances_at(s.seen_instances_at, s.size)
+    return _instances_at(s.instances_at, s.size)
+
+
+@compiled
+def seen_requests(s: Any) -> np.ndarray:
+    """The (R,) request rows as the router sees them."""
+    if s.poll_ps > 0:
+        return _requests_at(s.seen_requests_at, s.count)
+    return _requests_at(s.requests_at, s.count)
+
+
+@compiled
+def seen_running(s: Any) -> np.ndarray:
+    """The (N, S) requests in service as the router sees them."""
+    if s.poll_ps > 0:
+        return _int32_plane_at(s.seen_running_at, s.size, s.slots)
+    return _int32_plane_at(s.running_at, s.size, s.slots)
+
+
+@compiled
+def seen_instance(s: Any, i: int) -> Any:
+    """Row of instance i as the router sees it."""
+    if s.poll_ps > 0:
+        return _instance_at(s.seen_instances_at, i)
+    return _instance_at(s.instances_at, i)
+
+
+@compiled
+def seen_request(s: Any, r: int) -> Any:
+    """Row of request r as the router sees it."""
+    if s.poll_ps > 0:
+        return _request_at(s.seen_requests_at, r)
+    return _request_at(s.requests_at, r)

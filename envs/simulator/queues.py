@@ -1,7 +1,9 @@
 """Queues threaded through the request rows: the router's queue and every waiting queue.
 
-First come first served is a linked list. Shortest predicted first is a skew heap (Sleator and
-Tarjan, 1986), so that neither needs memory of its own or a capacity.
+First come first served is a linked list, and so is a queue whose ranks change while it waits (its
+head is looked for) and each tenant's line in a queue kept by tenant. A static order is a skew heap
+(Sleator and Tarjan, 1986). None needs memory of its own or a capacity. Preempted requests stand in
+a list of their own, ahead of all others.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from envs.simulator.jit import compiled
-from envs.simulator.memory import engine, request
-from envs.simulator.state import FCFS
+from envs.simulator.layout import BY_TENANT, KEYED, LISTED, NEVER, SCANNED
+from envs.simulator.memory import active, engine, line, request, scheduler_row, tenant, traits
+from envs.simulator.scheduler import call_rank
 
 
 @compiled
@@ -45,58 +48,139 @@ def _merge(s: Any, a: int, b: int) -> int:
 
 
 @compiled
+def rank(s: Any, queue: int, r: int) -> int:
+    """Rank of a request under the scheduler of an instance, now."""
+    row = scheduler_row(s, engine(s, queue).scheduler)
+    own = traits(s, r if s.traited == 1 else 0)
+    return call_rank(row.rank_at, s.now_ps, request(s, r), own, tenant(s, own.tenant), row)
+
+
+@compiled
+def _join_line(s: Any, queue: int, r: int) -> None:
+    """Put a request behind the others of its tenant."""
+    t = traits(s, r).tenant
+    eng, own = engine(s, queue), line(s, queue, t)
+    if own.root < 0:
+        own.root = r
+        own.place = eng.root
+        active(s, queue)[eng.root] = t
+        eng.root += 1
+    else:
+        request(s, own.tail).right = r
+    own.tail = r
+
+
+@compiled
+def _leave_line(s: Any, queue: int, t: int) -> None:
+    """Take out the first request of a tenant."""
+    eng, own, members = engine(s, queue), line(s, queue, t), active(s, queue)
+    own.root = request(s, own.root).right
+    if own.root < 0:
+        eng.root -= 1
+        last = members[eng.root]
+        members[own.place] = last
+        line(s, queue, last).place = own.place
+
+
+@compiled
 def push(s: Any, queue: int, r: int) -> None:
-    """Enqueue a request; its key must be set when the order is not first come first served."""
+    """Enqueue a request; its key must be set where the queue is KEYED."""
     eng, row = engine(s, queue), request(s, r)
     row.left = -1
     row.right = -1
-    if eng.order == FCFS:
+    if eng.kind == KEYED:
+        eng.root = _merge(s, eng.root, r)
+    elif eng.kind == BY_TENANT:
+        _join_line(s, queue, r)
+    else:
         if eng.root < 0:
             eng.root = r
         else:
+            row.left = eng.tail
             request(s, eng.tail).right = r
         eng.tail = r
-    else:
-        eng.root = _merge(s, eng.root, r)
 
 
 @compiled
 def push_front(s: Any, queue: int, r: int) -> None:
     """Put a preempted request at the head, before any that was preempted earlier."""
     eng, row = engine(s, queue), request(s, r)
-    eng.preempted += 1
-    row.key = -eng.preempted
     row.left = -1
-    row.right = -1
-    if eng.order == FCFS:
-        row.right = eng.root
-        if eng.root < 0:
-            eng.tail = r
-        eng.root = r
+    row.right = eng.front
+    eng.front = r
+
+
+@compiled
+def _look_through(s: Any, queue: int) -> int:
+    """The request of smallest rank, ties by index, of a queue whose ranks change."""
+    eng = engine(s, queue)
+    best, least = -1, NEVER
+    if eng.kind == SCANNED:
+        r = eng.root
+        while r >= 0:
+            value = rank(s, queue, r)
+            if best < 0 or value < least or (value == least and r < best):
+                best, least = r, value
+            r = request(s, r).right
+        return best
+    members = active(s, queue)
+    for k in range(eng.root):
+        r = line(s, queue, members[k]).root
+        value = rank(s, queue, r)
+        if best < 0 or value < least or (value == least and r < best):
+            best, least = r, value
+    return best
+
+
+@compiled
+def head(s: Any, queue: int) -> int:
+    """The request that is next; the queue must not be empty."""
+    eng = engine(s, queue)
+    if eng.front >= 0:
+        return eng.front
+    if eng.kind <= KEYED:
+        return eng.root
+    return _look_through(s, queue)
+
+
+@compiled
+def take(s: Any, queue: int, r: int) -> None:
+    """Take out the request that `head` gave."""
+    eng, row = engine(s, queue), request(s, r)
+    if eng.front >= 0:
+        eng.front = row.right
+    elif eng.kind == LISTED:
+        eng.root = row.right
+    elif eng.kind == KEYED:
+        eng.root = _merge(s, row.left, row.right)
+    elif eng.kind == BY_TENANT:
+        _leave_line(s, queue, traits(s, r).tenant)
     else:
-        eng.root = _merge(s, eng.root, r)
+        if row.left >= 0:
+            request(s, row.left).right = row.right
+        else:
+            eng.root = row.right
+        if row.right >= 0:
+            request(s, row.right).left = row.left
+        else:
+            eng.tail = row.left
 
 
 @compiled
 def pop(s: Any, queue: int) -> int:
     """Take the head; the queue must not be empty."""
-    eng = engine(s, queue)
-    head = eng.root
-    row = request(s, head)
-    if eng.order == FCFS:
-        eng.root = row.right
-    else:
-        eng.root = _merge(s, row.left, row.right)
-    return head
+    r = head(s, queue)
+    take(s, queue, r)
+    return r
 
 
 @compiled
 def peek(s: Any, queue: int, length: int, first: np.ndarray) -> None:
-    """Write the first `len(first)` requests of a queue of `length` in order, -1 beyond its end."""
+    """Write the first `len(first)` requests of the router queue in order, -1 beyond its end."""
     count = min(length, len(first))
     for k in range(count, len(first)):
         first[k] = -1
-    if engine(s, queue).order == FCFS:
+    if engine(s, queue).kind == LISTED:
         r = engine(s, queue).root
         for k in range(count):
             first[k] = r
@@ -113,7 +197,7 @@ def peek(s: Any, queue: int, length: int, first: np.ndarray) -> None:
 @compiled
 def remove(s: Any, queue: int, first: np.ndarray, place: int) -> None:
     """Take out the request at `place` of the head of the queue that `peek` wrote to `first`."""
-    if engine(s, queue).order != FCFS:
+    if engine(s, queue).kind != LISTED:
         for _ in range(place + 1):
             pop(s, queue)
         for k in range(place):

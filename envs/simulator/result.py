@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from envs.simulator.config import EngineConfig
-from envs.simulator.state import PS_PER_S, SERVED, STATUS_TEXT, State
+from envs.simulator.layout import PS_PER_S, SERVED, STATUS_TEXT
+from envs.simulator.state import State
 
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
@@ -25,11 +26,12 @@ class Result:
     Attributes:
         requests: (R,) structured array in table order: `arrival_ps, dispatch_ps, admit_ps,
             first_token_ps, finish_ps` (-1 = never), `instance` (-1 = none), `preemptions`,
-            `status`.
+            `failures`, `status`.
         table: The requests that were served.
         fleet: The instances that served them.
         router: Name of the policy.
         counters: Totals of the run (see `summary`).
+        tenant_counters: (T,) final counters of the tenants, in the scheduler's unit.
     """
 
     requests: np.ndarray
@@ -37,6 +39,7 @@ class Result:
     fleet: tuple[EngineConfig, ...]
     router: str
     counters: dict[str, float]
+    tenant_counters: np.ndarray
 
     @classmethod
     def of(
@@ -44,14 +47,14 @@ class Result:
     ) -> Result:
         """Read a result off the kernel's state."""
         fields = ("arrival_ps", "dispatch_ps", "admit_ps", "first_token_ps", "finish_ps")
-        names = [*fields, "instance", "preemptions", "status"]
-        kinds = ["i8"] * 5 + ["i4", "i4", "i4"]
+        names = [*fields, "instance", "preemptions", "failures", "status"]
+        kinds = ["i8"] * 5 + ["i4", "i4", "i4", "i1"]
         requests = np.empty(len(state.arrays["requests"]), list(zip(names, kinds, strict=True)))
         for name in names:
             requests[name] = state.arrays["requests"][name]
         clock, instances = state.head[0], state.arrays["instances"]
         counters = {
-            "arrived": float(clock["next_arrival"]),
+            "arrived": float(clock["arrived"]),
             "served": float(clock["served"]),
             "rejected": float(clock["rejected"]),
             "queued": float(clock["queued"]),
@@ -59,15 +62,19 @@ class Result:
             "running": float((instances["decoding"] + instances["prefilling"]).sum()),
             "preemptions": float(clock["preemptions"]),
             "recomputed_tokens": float(clock["recomputed_tokens"]),
+            "cached_tokens": float(clock["cached_tokens"]),
+            "limited": float(clock["limited"]),
             "decisions": float(clock["decisions"]),
             "forced_dispatches": float(clock["forced"]),
             "events": float(clock["events"]),
+            "iterations": float(clock["iterations"]),
             "good_requests": float(clock["good"]),
             "good_tokens": float(clock["good_tokens"]),
             "request_seconds": float(clock["area_s"]) + float(clock["area_ps"]) / PS_PER_S,
             "now_s": float(clock["now_ps"]) / PS_PER_S,
         }
-        return cls(requests, table, tuple(fleet), router, counters)
+        tenants = state.arrays["tenants"]["counter"].copy()
+        return cls(requests, table, tuple(fleet), router, counters, tenants)
 
     def latencies(self) -> dict[str, np.ndarray]:
         """Latencies in seconds of the served requests, in table order.
@@ -101,7 +108,8 @@ class Result:
         totals = self.counters
         out = dict(totals)
         out["unfinished"] = totals["arrived"] - totals["served"] - totals["rejected"]
-        start = self.requests["arrival_ps"][0] if len(self.requests) else 0
+        came = self.requests["arrival_ps"] >= 0
+        start = self.requests["arrival_ps"][came].min() if came.any() else 0
         finish = max(self.requests["finish_ps"].max(initial=0), start)
         makespan = float(finish - start) / PS_PER_S
         out["makespan_s"] = makespan

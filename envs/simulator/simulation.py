@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from envs.simulator import kernel
-from envs.simulator.config import EngineConfig, QueueOrder
-from envs.simulator.policy import POLICY_VIEWS, RoutingPolicy
+from envs.simulator.build import Options, build_state
+from envs.simulator.columns import columns_of, seconds_to_ps
+from envs.simulator.config import EngineConfig, Outage, QueueOrder, RateLimit
+from envs.simulator.layout import NEVER, PS_PER_S, ROUTE
+from envs.simulator.policy import RoutingPolicy
 from envs.simulator.result import Result
-from envs.simulator.state import FCFS, NEVER, PS_PER_S, ROUTE, SJF, State, build_state
+from envs.simulator.state import State
 
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
@@ -25,28 +27,19 @@ CLOCK_DAYS = 106
 """Range of the clock: 2^63 picoseconds."""
 
 
-def seconds_to_ps(seconds: float) -> int:
-    """Integer picoseconds of a time in seconds; beyond the clock's range is never.
-
-    Raises:
-        ValueError: The time is not a number.
-    """
-    if math.isnan(seconds):
-        raise ValueError("a time in seconds is NaN")
-    return NEVER if seconds * PS_PER_S >= NEVER else round(seconds * PS_PER_S)
-
-
-def _interval_ps(seconds: float) -> int:
+def _interval_ps(seconds: float, what: str) -> int:
     interval = seconds_to_ps(seconds)
     if interval < 0:
-        raise ValueError(f"the decision interval must not be negative, and is {seconds} s")
+        raise ValueError(f"the {what} interval must not be negative, and is {seconds} s")
     if interval == NEVER or (interval == 0 and seconds > 0):
-        raise ValueError(f"a decision interval of {seconds} s is beyond the clock's range")
+        raise ValueError(f"a {what} interval of {seconds} s is beyond the clock's range")
     return interval
 
 
 class Simulation:
     """One simulation of a fleet that serves a request table, stepped decision by decision.
+
+    Every option is defined in docs/simulator.md.
 
     Args:
         table: Requests, sorted by arrival. Policies see `predicted_output_tokens`; where the
@@ -56,6 +49,17 @@ class Simulation:
         decision_interval_s: 0 for event-driven decisions, else the clock of decisions.
         window: Requests at the head of the router queue that a decision may pick from.
         slo_s: Limits of TTFT, mean TBT and E2E in seconds, which count a request as good.
+        closed_loop: Whether call k + 1 of an interaction is sent only after call k has finished.
+        think_s: Seconds between, one number or (R,).
+        rate_limit: Requests a minute that each tenant may send.
+        outages: Instances that fail and come back.
+        poll_interval_s: Seconds between the router's looks at the instances; 0 sees them live.
+        overrun_tokens: Output tokens that a request which has outlived its prediction is taken
+            to have still to come.
+        overrun_percent: The same as a share of the tokens generated; the larger counts.
+        weights: (R,) expected cost of a typical call of each one's kind, for schedulers.
+        tenant_weights: (T,) weights of the tenants, for schedulers.
+        more: Whether `replay` will bring more requests than the table's.
 
     Raises:
         ValueError: The fleet is empty or an option is out of range.
@@ -70,6 +74,16 @@ class Simulation:
         decision_interval_s: float = 0.0,
         window: int = 1,
         slo_s: tuple[float, float, float] = (float("inf"), float("inf"), float("inf")),
+        closed_loop: bool = False,
+        think_s: float | np.ndarray = 0.0,
+        rate_limit: RateLimit | None = None,
+        outages: Sequence[Outage] = (),
+        poll_interval_s: float = 0.0,
+        overrun_tokens: int = 1,
+        overrun_percent: int = 0,
+        weights: np.ndarray | None = None,
+        tenant_weights: np.ndarray | None = None,
+        more: bool = False,
     ) -> None:
         self.table = table
         self.fleet = tuple(fleet)
@@ -77,20 +91,27 @@ class Simulation:
         self.has_predictions = bool(len(predicted) == 0 or predicted.min() >= 1)
         if queue_order == "sjf":
             self.require_predictions("the shortest-predicted-first router queue")
-        if any(engine.queue == "sjf" for engine in self.fleet):
-            self.require_predictions("a shortest-predicted-first waiting queue")
-        self.state: State = build_state(
-            table.arrival_ps,
-            np.asarray(table.prompt_tokens),
-            np.asarray(table.output_tokens),
-            np.maximum(predicted, 1),
-            self.fleet,
-            tier=table.tier.codes if "tier" in table.given else 0,
-            router_order=SJF if queue_order == "sjf" else FCFS,
-            interval_ps=_interval_ps(decision_interval_s),
+        for engine in self.fleet:
+            if engine.scheduler.uses_prediction:
+                self.require_predictions(f"the waiting queue {engine.scheduler.name!r}")
+            if engine.admission == "reserve":
+                self.require_predictions("the admission test 'reserve'")
+        columns, models = columns_of(table, self.fleet, think_s, weights, tenant_weights)
+        options = Options(
+            router_sjf=queue_order == "sjf",
+            interval_ps=_interval_ps(decision_interval_s, "decision"),
             window=window,
             slo_ps=(seconds_to_ps(slo_s[0]), seconds_to_ps(slo_s[1]), seconds_to_ps(slo_s[2])),
+            models=models,
+            closed_loop=closed_loop,
+            rate_limit=rate_limit,
+            outages=outages,
+            poll_ps=_interval_ps(poll_interval_s, "poll"),
+            overrun_tokens=overrun_tokens,
+            overrun_percent=overrun_percent,
+            more=more,
         )
+        self.state: State = build_state(columns, self.fleet, options)
 
     def require_predictions(self, who: str) -> None:
         """Refuse to go on when the table predicts no output length."""
@@ -139,7 +160,7 @@ class Simulation:
             self._check_clock()
             return self.result(router.name)
         parameters, memory = np.zeros(0), RoutingPolicy("", router).memory(len(self.fleet), seed)
-        views = [self.state.arrays[name] for name in POLICY_VIEWS]
+        views = self.state.seen
         while self.advance():
             now = int(self.state.head["now_ps"][0])
             self.apply(router(now, *views, parameters, memory))
@@ -194,13 +215,14 @@ def simulate(
     queue_order: QueueOrder | None = None,
     decision_interval_s: float | None = None,
     window: int | None = None,
-    slo_s: tuple[float, float, float] = (float("inf"), float("inf"), float("inf")),
     seed: int = 0,
+    **options: Any,
 ) -> Result:
     """Serve a request table with a fleet and a router.
 
-    Options left at None follow the router where it is a `RoutingPolicy`, else they are `fcfs`,
-    event-driven, and 1. See `Simulation` for the rest; `seed` seeds randomised routers.
+    `queue_order`, `decision_interval_s` and `window` left at None follow the router where it is a
+    `RoutingPolicy`, else they are `fcfs`, event-driven, and 1. `seed` seeds randomised routers;
+    all other options are those of `Simulation`.
     """
     preferred: Any = router if isinstance(router, RoutingPolicy) else RoutingPolicy("", router)
     if preferred.oracle:
@@ -213,6 +235,6 @@ def simulate(
             preferred.decision_interval_s if decision_interval_s is None else decision_interval_s
         ),
         window=preferred.window if window is None else window,
-        slo_s=slo_s,
+        **options,
     )
     return simulation.run(router, seed)

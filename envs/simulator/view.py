@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.simulator.jit import compiled
+from envs.simulator.prediction import predicted_remaining as _predicted_remaining
 from envs.simulator.stretch import iterations_within
 
 
@@ -36,9 +37,14 @@ def load(instances: np.ndarray, i: int) -> int:
 
 @compiled
 def can_hold(instances: np.ndarray, requests: np.ndarray, i: int, request: int) -> bool:
-    """Whether the request's prompt fits instance i when it is empty."""
+    """Whether instance i is up, serves the request's model, and holds its prompt when empty."""
     row = instances[i]
-    return requests[request].prompt <= row.kv_capacity - row.watermark
+    model = requests[request].model
+    return (
+        requests[request].prompt <= row.room
+        and row.down == 0
+        and (row.model < 0 or model < 0 or row.model == model)
+    )
 
 
 @compiled
@@ -51,8 +57,8 @@ def kv_tokens(instances: np.ndarray, i: int, now_ps: int) -> int:
 
 @compiled
 def predicted_remaining(requests: np.ndarray, request: int, generated: int) -> int:
-    """Predicted output tokens still to come; one that outlives its prediction counts 1."""
-    return max(requests[request].predicted - generated, 1)
+    """Predicted output tokens still to come, at least 1, also of one that outlives them."""
+    return _predicted_remaining(requests[request], generated)
 
 
 @compiled

@@ -11,7 +11,7 @@ from baselines.routing import router
 from envs.routing.env import RoutingEnv
 from envs.scenarios import seeds
 from envs.simulator import simulate
-from envs.simulator.state import SERVED
+from envs.simulator.layout import SERVED
 from tests.agents.small import small_scenario, train_small
 
 

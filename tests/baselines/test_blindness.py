@@ -8,7 +8,6 @@ import pytest
 from baselines.routing import default_benchmark_set
 from envs.hardware import preset
 from envs.simulator import EngineConfig, Simulation
-from envs.simulator.policy import POLICY_VIEWS
 from envs.workloads import router_mix
 
 COST = preset("v100-llama2-7b")
@@ -28,7 +27,7 @@ def test_order_of_decodes_and_rows_to_come_do_not_matter(name: str) -> None:
     parameters = np.asarray(policy.parameters)
     memory, rng = policy.memory(len(FLEET), 3), np.random.default_rng(0)
     while simulation.advance():
-        arrays = [simulation.state.arrays[view] for view in POLICY_VIEWS]
+        arrays = [*simulation.state.seen]
         now = int(simulation.state.head["now_ps"][0])
         other = [array.copy() for array in arrays]
         instances, requests, running = other[:3]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from envs.hardware import StepTables
-from envs.simulator import EngineConfig
+from tests.simulator.case import Case, Engine, Limit, Row, Script, TableCost
+from tests.simulator.schedulers import CHARGES, NAMED, RANKS, Order
 
 T = TypeVar("T")
+
+# In seconds a multiple of a power of two: it passes through floats unharmed over hours.
+EIGHTH_OF_A_SECOND = 125 * 10**9
+MODELS = ("", "a", "b")
 
 
 class Source(Protocol):
@@ -41,88 +45,13 @@ class NumpySource:
         return options[self.integer(0, len(options) - 1)]
 
 
-@dataclass(frozen=True)
-class TableCost:
-    """Step-time tables made by hand; takes the place of a `CostModel`. All fields in ps."""
-
-    decode_base: int
-    decode_step: int
-    prefill_base: int
-    prefill_step: int
-    sequence_step: int = 0
-    bump: int = 0  # on every second batch size: the tables need not be monotone
-    context_ps: int = 0
-    mixed_context_ps: int = 0
-    attention_ps: int = 0
-    prefill_tail_ps: int = 0
-
-    def check_range(self, *largest: int) -> None:
-        """Any range will do."""
-
-    def tables(self, max_num_seqs: int, max_batched_tokens: int) -> StepTables:
-        """Lay the tables out, as `CostModel.tables` does."""
-        batch = np.arange(max_num_seqs + 1, dtype=np.int64)
-        tokens = np.arange(max_batched_tokens + 1, dtype=np.int64)
-        return StepTables(
-            decode_ps=self.decode_base + self.decode_step * batch + self.bump * (batch % 2),
-            prefill_ps=self.prefill_base + self.prefill_step * tokens + self.bump * (tokens % 2),
-            sequence_ps=self.sequence_step * batch,
-            context_ps=self.context_ps,
-            mixed_context_ps=self.mixed_context_ps,
-            attention_ps=self.attention_ps,
-            prefill_tail_ps=self.prefill_tail_ps,
-        )
-
-
-@dataclass(frozen=True)
-class Script:
-    """A policy that looks at nothing: the answer follows from decision number and time."""
-
-    seed: int
-    hold_percent: int = 0
-    stray_percent: int = 0  # of answers far outside the range
-
-    def action(self, number: int, now_ps: int, actions: int) -> int:
-        """Answer decision `number` at `now_ps`; 0..actions-1 dispatches."""
-        mixed = self.seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + now_ps
-        mixed %= 1 << 64
-        mixed = (mixed ^ (mixed >> 31)) * 0x94D049BB133111EB % (1 << 64)
-        mixed ^= mixed >> 29
-        percent, rest = mixed % 100, mixed // 100
-        if percent < self.hold_percent:
-            return actions
-        if percent < self.hold_percent + self.stray_percent:
-            return (-1, actions + 1, 10**15, -(10**15))[rest % 4]
-        return rest % actions
-
-
-@dataclass(frozen=True)
-class Case:
-    """One simulation."""
-
-    requests: tuple[tuple[int, int, int, int], ...]  # arrival_ps, prompt, output, predicted
-    fleet: tuple[EngineConfig, ...]
-    script: Script
-    queue_order: str = "fcfs"
-    interval_ps: int = 0
-    window: int = 1
-
-    def describe(self) -> str:
-        """Give the case as code that builds it."""
-        fleet = "".join(f"    {engine!r},\n" for engine in self.fleet)
-        rows = "".join(f"    {row!r},\n" for row in self.requests)
-        rest = ", ".join(
-            f"{name}={getattr(self, name)!r}"
-            for name in ("script", "queue_order", "interval_ps", "window")
-        )
-        return f"Case(requests=(\n{rows}), fleet=(\n{fleet}), {rest})"
-
-
 def build_case(source: Source) -> Case:
-    """Draw a case: few tokens, tight caches and many exact ties between events."""
+    """Draw a case: few tokens, tight caches, many exact ties between events, most options off."""
     ties = source.choice((True, True, False))
-    # The large unit gives steps of milliseconds, where rounding in a float root would show.
-    unit = source.choice((1000, 1000, 999_999_937))
+    # The large unit gives steps of milliseconds, where rounding in a float root would show; the
+    # largest makes the minute of a rate limit matter.
+    limited = source.integer(0, 7) == 7
+    unit = EIGHTH_OF_A_SECOND if limited else source.choice((1000, 1000, 999_999_937))
     long = source.integer(0, 9) == 9
     # Short prompts with long answers make the cache overflow.
     largest_prompt, largest_output = source.choice(
@@ -136,6 +65,8 @@ def build_case(source: Source) -> Case:
         costs.append(source.choice((costs[0], _cost(source, unit, ties))))
     # A one-sequence decode iteration, so that gaps and ticks meet iteration ends.
     step = int(costs[0].tables(1, 1).decode_ps[1]) + costs[0].context_ps * (largest_prompt // 2)
+    if limited:
+        step = math.ceil(step / unit) * unit
 
     requests = []
     arrival = source.choice((0, 0, step))
@@ -147,21 +78,37 @@ def build_case(source: Source) -> Case:
             "random": source.integer(1, largest_output),
             "constant": 5,
         }[prediction]
-        requests.append((arrival, source.integer(1, largest_prompt), output, predicted))
+        requests.append(Row(arrival, source.integer(1, largest_prompt), output, predicted))
         arrival += _gap(source, unit, step)
+    for option in (_tenants, _prefixes, _interactions, _deadlines, _models):
+        requests = option(source, requests, step)
+    fleet = tuple(_engine(source, cost, requests) for cost in costs)
+    fleet = _orders(source, fleet, step)
+    if any(row.model for row in requests):
+        fleet = tuple(replace(engine, model=source.choice(MODELS)) for engine in fleet)
 
-    needs = [prompt + output - 1 for _, prompt, output, _ in requests]
     return Case(
         requests=tuple(requests),
-        fleet=tuple(_engine(source, cost, needs) for cost in costs),
+        fleet=fleet,
         script=Script(
             seed=source.integer(0, 2**32 - 1),
             hold_percent=source.choice((0, 0, 10, 50, 100)),
             stray_percent=source.choice((0, 0, 20)),
         ),
         queue_order=source.choice(("fcfs", "sjf")),
-        interval_ps=source.choice((0, 0, 0, step, 3 * step, step + 1, 10 * step)),
+        interval_ps=source.choice((0, 0, 0, step, 3 * step, step + unit, 10 * step)),
         window=source.integer(1, 3),
+        closed_loop=source.choice((False, False, True)),
+        rate_limit=(
+            Limit(source.choice((1, 2, 4, 10)), source.choice((False, True)))
+            if limited or source.integer(0, 19) == 19
+            else None
+        ),
+        outages=_outages(source, requests, costs, unit, step),
+        poll_ps=source.choice((0, 0, 0, step, 3 * step, 10 * step, step + unit)),
+        overrun_tokens=source.choice((1, 1, 2, 10)),
+        overrun_percent=source.choice((0, 0, 20, 150)),
+        tenant_weights=source.choice(((), (1.0, 2.0, 0.5, 3.0))),
     )
 
 
@@ -197,6 +144,8 @@ def _cost(source: Source, unit: int, ties: bool) -> TableCost:
 def _gap(source: Source, unit: int, step: int) -> int:
     """Draw the time to the next arrival, ps."""
     kind = source.integer(0, 9)
+    if unit == EIGHTH_OF_A_SECOND:
+        return (*[0] * 4, step, 2 * step, unit, 20 * unit, 480 * unit, 479 * unit)[kind]
     if kind <= 3:
         return 0
     if kind <= 6:
@@ -208,11 +157,89 @@ def _gap(source: Source, unit: int, step: int) -> int:
     return step * source.integer(20, 200)
 
 
-def _engine(source: Source, cost: TableCost, needs: Sequence[int]) -> EngineConfig:
+def _tenants(source: Source, rows: list[Row], step: int) -> list[Row]:
+    """Draw tenants, tiers, priorities and weights: few of each."""
+    tenants, others = source.choice((1, 1, 2, 3, 4)), source.choice((False, True))
+    return [
+        replace(
+            row,
+            tenant=source.integer(0, tenants - 1),
+            tier=source.integer(0, 2) if others else 0,
+            priority=source.integer(-1, 2) if others else 0,
+            weight=float(source.integer(1, 3)) if others else 1.0,
+        )
+        for row in rows
+    ]
+
+
+def _prefixes(source: Source, rows: list[Row], step: int) -> list[Row]:
+    """Draw shared prefixes, mostly of one length each."""
+    prefixes = source.choice((0, 0, 1, 2, 3))
+    if prefixes == 0:
+        return rows
+    lengths = [source.integer(1, 40) for _ in range(prefixes)]
+
+    def drawn(row: Row) -> Row:
+        prefix = source.integer(-1, prefixes - 1)
+        if prefix < 0:
+            return row
+        length = source.choice((lengths[prefix], lengths[prefix], source.integer(0, 40)))
+        return replace(row, prefix=prefix, prefix_tokens=min(length, row.prompt))
+
+    return [drawn(row) for row in rows]
+
+
+def _interactions(source: Source, rows: list[Row], step: int) -> list[Row]:
+    """Draw interactions of a few calls, and the time that a client thinks before each."""
+    longest = source.choice((0, 0, 2, 4))
+    if longest == 0:
+        return rows
+    think = source.choice((0, 0, step, 3 * step))
+    calls: dict[int, int] = {}
+    drawn = []
+    for row in rows:
+        unfinished = [name for name, made in calls.items() if made < longest]
+        name = source.choice((len(calls), *unfinished, *unfinished))
+        index = calls.get(name, 0)
+        calls[name] = index + 1
+        drawn.append(
+            replace(
+                row,
+                interaction=name,
+                call_index=source.choice((index, index, index, index, 0, index + 1)),
+                think_ps=source.choice((think, think, 2 * step)),
+            )
+        )
+    return drawn
+
+
+def _deadlines(source: Source, rows: list[Row], step: int) -> list[Row]:
+    """Draw deadlines: none, or some steps after the arrival."""
+    if source.choice((True, True, False)):
+        return rows
+    after = (None, 0, 2 * step, 10 * step, 50 * step)
+
+    def drawn(row: Row) -> Row:
+        time = source.choice(after)
+        return row if time is None else replace(row, deadline_ps=row.arrival_ps + time)
+
+    return [drawn(row) for row in rows]
+
+
+def _models(source: Source, rows: list[Row], step: int) -> list[Row]:
+    """Draw models, for one case in six."""
+    if source.integer(0, 5) < 5:
+        return rows
+    return [replace(row, model=source.choice(MODELS)) for row in rows]
+
+
+def _engine(source: Source, cost: TableCost, rows: Sequence[Row]) -> Engine:
     """Draw limits: caches that one request fills exactly, that thrash, or that never bind."""
-    batching = source.choice(("prefill_first", "chunked"))
+    batching = source.choice(("prefill_first", "chunked", "slora", "static"))
     watermark = source.choice((0.0, 0.01, 0.1))
     seqs = source.choice((source.integer(1, 6), source.integer(4, 6)))
+    block = source.choice((1, 1, 1, 2, 4, 16))
+    needs = [math.ceil((row.prompt + row.output - 1) / block) * block for row in rows]
     need = source.choice((max(needs), max(needs), source.choice(needs), 2 * max(needs)))
     exact = exact_capacity(need, watermark)
     capacity = source.choice((exact, exact, exact + source.integer(0, 9), 10**6))
@@ -220,14 +247,19 @@ def _engine(source: Source, cost: TableCost, needs: Sequence[int]) -> EngineConf
         tokens = seqs + source.choice((0, 1, source.integer(0, 10), 200))
     else:
         tokens = source.choice((1, source.integer(1, 20), 200))
-    return EngineConfig(
+    return Engine(
         cost=cost,
         kv_capacity_tokens=capacity,
         max_num_seqs=seqs,
         max_batched_tokens=tokens,
         batching=batching,
-        queue=source.choice(("fcfs", "sjf")),
         watermark=watermark,
+        admission=source.choice(("growth", "growth", "growth", "reserve", "oracle")),
+        adapter_tokens=source.choice((0, 0, 0, 1, capacity // 5)),
+        kv_block_tokens=block,
+        decode_steps=source.choice((10, 1, 2, 3)) if batching == "slora" else 10,
+        prefix_cache=source.choice((False, True)),
+        intake_per_iteration=source.choice((0, 0, 0, 0, 1, 2)),
     )
 
 
@@ -237,3 +269,50 @@ def exact_capacity(need: int, watermark: float) -> int:
     while capacity - math.floor(watermark * capacity) < need:
         capacity += 1
     return capacity
+
+
+def _orders(source: Source, fleet: tuple[Engine, ...], step: int) -> tuple[Engine, ...]:
+    """Draw schedulers: one for each instance, or one for all that charges to tenants."""
+
+    def order(names: Sequence[str], **charging: object) -> Order:
+        name = source.choice(names)
+        parameters = (float(source.choice((0, 2, 3 * step))), float(5 * step))
+        return Order(name, parameters=parameters if name == "dpa" else (2.0,), **charging)  # type: ignore[arg-type]
+
+    if source.choice((False, True)):
+        shared = order(
+            (*RANKS, *RANKS, *NAMED),
+            charges=source.choice(tuple(CHARGES)),
+            lift=source.choice(("none", "queued", "last")),
+            overcharge=source.choice((False, False, True)),
+        )
+        return tuple(replace(engine, queue=shared) for engine in fleet)
+    return tuple(
+        replace(
+            engine,
+            queue=source.choice(("fcfs", "fcfs", *NAMED, order(("dpa", "age", "estimated")))),
+        )
+        for engine in fleet
+    )
+
+
+def _outages(
+    source: Source, rows: Sequence[Row], costs: Sequence[TableCost], unit: int, step: int
+) -> tuple[tuple[int, int, int], ...]:
+    """Draw outages that begin and end where iterations may end."""
+    if source.integer(0, 3) < 3:
+        return ()
+    outages = []
+    for i, cost in enumerate(costs):
+        start = 0
+        for _ in range(source.choice((0, 1, 2))):
+            row = source.choice(rows)
+            prefill = cost.prefill_base + cost.prefill_step * row.prompt
+            meeting = row.arrival_ps + source.choice((0, prefill, unit))
+            start = max(start, meeting + step * source.choice((0, 0, 1, 2, 5)))
+            end = start + source.choice((step, 2 * step, unit, prefill, 20 * step))
+            outages.append((i, start, end))
+            start = end + source.choice((0, 0, step))
+    if unit == EIGHTH_OF_A_SECOND:
+        outages = [(i, a - a % unit, b - b % unit) for i, a, b in outages]
+    return tuple((i, a, b) for i, a, b in outages if b > a)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from envs.simulator import simulate, view
 from envs.workloads import RequestTable
 from tests.reference_simulator import ReferenceResult, ReferenceView, reference_simulate
-from tests.simulator.cases import Case
+from tests.simulator.case import Case
 
 PS_PER_S = 10**12
+MOST_CALLS = 1000
 FIELDS = (
     "arrival_ps",
     "dispatch_ps",
@@ -20,6 +22,7 @@ FIELDS = (
     "finish_ps",
     "instance",
     "preemptions",
+    "failures",
     "status",
 )
 
@@ -50,6 +53,8 @@ class Trace(NamedTuple):
 
     requests: list[tuple[int, ...]]  # FIELDS of each
     decisions: list[Decision]
+    tenant_counters: list[int]  # in order of the first request of each
+    cached_tokens: int
 
 
 def run_reference(case: Case) -> ReferenceResult:
@@ -61,34 +66,66 @@ def run_reference(case: Case) -> ReferenceResult:
         decisions += 1
         return case.script.action(decisions, seen.now_ps, case.window * len(case.fleet))
 
-    arrival, prompt, output, predicted = zip(*case.requests, strict=True)
+    rows = case.requests
+    tenants = _tenants(case)
     return reference_simulate(
-        arrival,
-        prompt,
-        output,
-        predicted,
+        [row.arrival_ps for row in rows],
+        [row.prompt for row in rows],
+        [row.output for row in rows],
+        [row.predicted for row in rows],
         case.fleet,
         policy,
+        model=[row.model for row in rows],
+        tenant=[tenants.index(row.tenant) for row in rows],
+        tier=[row.tier for row in rows],
+        interaction=_interactions(case),
+        call_index=[row.call_index for row in rows],
+        deadline_ps=[row.deadline_ps for row in rows],
+        priority=[row.priority for row in rows],
+        prefix=[row.prefix for row in rows],
+        prefix_tokens=[row.prefix_tokens for row in rows],
+        weights=[row.weight for row in rows],
+        tenant_weights=_tenant_weights(case),
+        overrun_tokens=case.overrun_tokens,
+        overrun_percent=case.overrun_percent,
         queue_order=case.queue_order,
         decision_interval_ps=case.interval_ps,
         window=case.window,
+        closed_loop=case.closed_loop,
+        think_ps=[row.think_ps for row in rows],
+        rate_limit=case.rate_limit,
+        outages=case.outages,
+        poll_interval_ps=case.poll_ps,
     )
+
+
+def _tenants(case: Case) -> list[int]:
+    """The tenants in order of appearance, which is that of their codes in a request table."""
+    return list(dict.fromkeys(row.tenant for row in case.requests))
+
+
+def _tenant_weights(case: Case) -> list[float]:
+    return [case.tenant_weights[t] if case.tenant_weights else 1.0 for t in _tenants(case)]
+
+
+def _interactions(case: Case) -> list[int]:
+    """The interaction of each request; one of its own has a number that no other has."""
+    rows = enumerate(case.requests)
+    return [10_000 + k if row.interaction is None else row.interaction for k, row in rows]
 
 
 def reference_trace(case: Case) -> Trace:
     """Run the reference and bring its result into the compared form."""
     result = run_reference(case)
-    predicted = [row[3] for row in case.requests]
 
     def seen(at: ReferenceView, i: int) -> Seen:
-        at_instance = at.running[i] + at.waiting[i]
         return Seen(
             running=tuple(sorted(at.running[i])),
             waiting=len(at.waiting[i]),
             kv_tokens=at.kv_tokens[i],
             waiting_tokens=at.waiting_tokens[i],
-            decode_work=sum(max(predicted[r] - generated, 1) for r, generated in at_instance),
-            load=len(at_instance),
+            decode_work=at.predicted_remaining[i],
+            load=len(at.running[i]) + len(at.waiting[i]),
             kv_demand=at.kv_tokens[i] + at.waiting_tokens[i],
         )
 
@@ -103,31 +140,34 @@ def reference_trace(case: Case) -> Trace:
             )
             for at, action in result.decisions
         ],
+        result.tenant_counters,
+        result.cached_tokens,
     )
 
 
-def kernel_trace(case: Case) -> Trace:
-    """Run the kernel, with a Python callable that records what it is shown."""
-    decisions: list[Decision] = []
-
-    def seen(now_ps: int, instances: Any, requests: Any, running: Any, i: int) -> Seen:
-        done = view.iterations_done(instances, i, now_ps)
-        in_service = [
-            (
-                int(running[i, j]),
-                int(view.generated_tokens(instances, requests, running, i, j, done)),
-            )
-            for j in range(view.in_service(instances, i))
-        ]
-        return Seen(
-            running=tuple(sorted(in_service)),
-            waiting=int(instances[i]["waiting"]),
-            kv_tokens=int(view.kv_tokens(instances, i, now_ps)),
-            waiting_tokens=int(instances[i]["waiting_tokens"]),
-            decode_work=int(view.decode_work(instances, requests, running, i, now_ps)),
-            load=int(view.load(instances, i)),
-            kv_demand=int(view.kv_demand(instances, i, now_ps)),
+def seen_by_policy(now_ps: int, instances: Any, requests: Any, running: Any, i: int) -> Seen:
+    """Ask the kernel's view functions what a policy may see of instance i."""
+    done = view.iterations_done(instances, i, now_ps)
+    in_service = [
+        (
+            int(running[i, j]),
+            int(view.generated_tokens(instances, requests, running, i, j, done)),
         )
+        for j in range(view.in_service(instances, i))
+    ]
+    return Seen(
+        running=tuple(sorted(in_service)),
+        waiting=int(instances[i]["waiting"]),
+        kv_tokens=int(view.kv_tokens(instances, i, now_ps)),
+        waiting_tokens=int(instances[i]["waiting_tokens"]),
+        decode_work=int(view.decode_work(instances, requests, running, i, now_ps)),
+        load=int(view.load(instances, i)),
+        kv_demand=int(view.kv_demand(instances, i, now_ps)),
+    )
+
+
+def recording_policy(case: Case, decisions: list[Decision]) -> Callable[..., int]:
+    """Give a router that follows the script of the case and records what it is shown."""
 
     def decide(
         now_ps: int,
@@ -141,33 +181,104 @@ def kernel_trace(case: Case) -> Trace:
         now_ps = int(now_ps)
         actions = case.window * len(case.fleet)
         action = case.script.action(len(decisions) + 1, now_ps, actions)
+        shown = (now_ps, instances, requests, running)
         decisions.append(
             Decision(
                 now_ps,
                 tuple(int(candidate) for candidate in candidates),
-                tuple(seen(now_ps, instances, requests, running, i) for i in range(len(instances))),
+                tuple(seen_by_policy(*shown, i) for i in range(len(instances))),
                 action,
             )
         )
         return action
 
-    arrival, prompt, output, predicted = (np.array(c) for c in zip(*case.requests, strict=True))
-    table = RequestTable.from_columns(
-        arrival_s=arrival / PS_PER_S,
-        prompt_tokens=prompt,
-        output_tokens=output,
-        predicted_output_tokens=predicted,
-    )
+    return decide
+
+
+def kernel_table(case: Case) -> RequestTable:
+    """Give the requests of a case as the kernel takes them."""
+    rows = case.requests
+    columns: dict[str, Any] = {
+        "arrival_s": [row.arrival_ps / PS_PER_S for row in rows],
+        "prompt_tokens": [row.prompt for row in rows],
+        "output_tokens": [row.output for row in rows],
+        "predicted_output_tokens": [row.predicted for row in rows],
+        "tenant": [f"tenant {row.tenant}" for row in rows],
+        "tier": [("IW-F", "IW-N", "NIW")[row.tier] for row in rows],
+        "interaction": _interactions(case),
+        "call_index": [row.call_index for row in rows],
+        "calls_in_interaction": MOST_CALLS,
+        "deadline_s": [
+            np.inf if row.deadline_ps is None else row.deadline_ps / PS_PER_S for row in rows
+        ],
+        "priority": [row.priority for row in rows],
+        "prefix_id": [row.prefix for row in rows],
+        "prefix_tokens": [row.prefix_tokens for row in rows],
+    }
+    if any(row.model for row in rows):
+        columns["model"] = [row.model for row in rows]
+    table = RequestTable.from_columns(**columns)
+    assert table.arrival_ps.tolist() == [row.arrival_ps for row in rows], "case not exact in floats"
+    return table
+
+
+def kernel_options(case: Case) -> dict[str, Any]:
+    """Give the keyword arguments of a case for `simulate` and `Simulation`."""
+    rows = case.requests
+    options: dict[str, Any] = {
+        "queue_order": case.queue_order,
+        "decision_interval_s": case.interval_ps / PS_PER_S,
+        "window": case.window,
+    }
+    # What is off is left out, so that the defaults are tested as well.
+    if case.closed_loop:
+        options |= {
+            "closed_loop": True,
+            "think_s": np.array([row.think_ps / PS_PER_S for row in rows]),
+        }
+    if case.rate_limit is not None:
+        from envs.simulator import RateLimit
+
+        limit = case.rate_limit
+        options["rate_limit"] = RateLimit(
+            requests_per_minute=limit.requests_per_minute,
+            kill_interactions=limit.kill_interactions,
+        )
+    if case.outages:
+        from envs.simulator import Outage
+
+        options["outages"] = [
+            Outage(instance=i, start_s=start / PS_PER_S, end_s=end / PS_PER_S)
+            for i, start, end in case.outages
+        ]
+    if case.poll_ps:
+        options["poll_interval_s"] = case.poll_ps / PS_PER_S
+    if case.overrun_tokens != 1:
+        options["overrun_tokens"] = case.overrun_tokens
+    if case.overrun_percent:
+        options["overrun_percent"] = case.overrun_percent
+    if any(row.weight != 1.0 for row in rows):
+        options["weights"] = np.array([row.weight for row in rows])
+    if case.tenant_weights:
+        options["tenant_weights"] = np.array(_tenant_weights(case))
+    return options
+
+
+def kernel_trace(case: Case) -> Trace:
+    """Run the kernel, with a Python callable that records what it is shown."""
+    decisions: list[Decision] = []
     result = simulate(
-        table,
-        case.fleet,
-        decide,
-        queue_order=case.queue_order,
-        decision_interval_s=case.interval_ps / PS_PER_S,
-        window=case.window,
+        kernel_table(case),
+        [engine.config() for engine in case.fleet],
+        recording_policy(case, decisions),
+        **kernel_options(case),
     )
-    columns = [result.requests[field].tolist() for field in FIELDS]
-    return Trace(list(zip(*columns, strict=True)), decisions)
+    return Trace(
+        list(zip(*(result.requests[field].tolist() for field in FIELDS), strict=True)),
+        decisions,
+        result.tenant_counters.tolist(),
+        int(result.counters["cached_tokens"]),
+    )
 
 
 def differences(case: Case) -> list[str]:
@@ -182,7 +293,11 @@ def differences(case: Case) -> list[str]:
         lengths = f"{len(expected.decisions)}, kernel {len(actual.decisions)}"
         found.append(f"decisions: reference {lengths}")
     for index, (row, other) in enumerate(zip(expected.requests, actual.requests, strict=True)):
-        for field, want, got in zip(FIELDS, row, other, strict=True):
-            if want != got:
-                found.append(f"request {index}: {field}: reference {want}, kernel {got}")
+        for field, was, is_now in zip(FIELDS, row, other, strict=True):
+            if was != is_now:
+                found.append(f"request {index}: {field}: reference {was}, kernel {is_now}")
+    for name in ("tenant_counters", "cached_tokens"):
+        sums = getattr(expected, name), getattr(actual, name)
+        if sums[0] != sums[1]:
+            found.append(f"{name}: reference {sums[0]}, kernel {sums[1]}")
     return found

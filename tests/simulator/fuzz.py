@@ -9,10 +9,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
+from typing import Any
 
-from tests.simulator.cases import Case, random_case
+from tests.simulator.case import Case
+from tests.simulator.cases import random_case
 from tests.simulator.differential import differences
+from tests.simulator.schedulers import Order
 
 
 def failures(case: Case) -> list[str]:
@@ -48,36 +51,76 @@ def _simpler(case: Case) -> Iterator[Case]:
                 yield replace(case, requests=kept)
         size //= 2
     for i in range(len(case.fleet) if len(case.fleet) > 1 else 0):
-        yield replace(case, fleet=case.fleet[:i] + case.fleet[i + 1 :])
-    plain = {
-        "interval_ps": 0,
-        "window": 1,
-        "queue_order": "fcfs",
-        "script": replace(case.script, stray_percent=0),
+        outages = tuple((j - (j > i), a, b) for j, a, b in case.outages if j != i)
+        yield replace(case, fleet=case.fleet[:i] + case.fleet[i + 1 :], outages=outages)
+    for name, value in _defaults(case).items():
+        yield replace(case, **{name: value})
+    for k in range(len(case.outages)):
+        yield replace(case, outages=case.outages[:k] + case.outages[k + 1 :])
+    for changes in ({"stray_percent": 0}, {"hold_percent": 0}):
+        if (script := replace(case.script, **changes)) != case.script:
+            yield replace(case, script=script)
+    yield from _simpler_fleets(case)
+    yield from _simpler_rows(case)
+
+
+def _defaults(thing: Any) -> dict[str, Any]:
+    """Give the default of each field of a dataclass that has another value."""
+    return {
+        field.name: field.default
+        for field in fields(thing)
+        if field.default is not MISSING and getattr(thing, field.name) != field.default
     }
-    for name, value in plain.items():
-        if getattr(case, name) != value:
-            yield replace(case, **{name: value})
-    if case.script.hold_percent:
-        yield replace(case, script=replace(case.script, hold_percent=0))
+
+
+def _simpler_fleets(case: Case) -> Iterator[Case]:
+    """Give neighbours with a simpler engine, or a simpler scheduler for all of them."""
+    orders = {engine.queue for engine in case.fleet if isinstance(engine.queue, Order)}
+    for order in sorted(orders, key=repr):
+        plain: list[str | Order] = ["fcfs", replace(order, name="fcfs")]
+        plain += [replace(order, **{name: value}) for name, value in _defaults(order).items()]
+        for queue in plain:
+            fleet = (replace(e, queue=queue) if e.queue == order else e for e in case.fleet)
+            if queue != order:
+                yield replace(case, fleet=tuple(fleet))
     for i, engine in enumerate(case.fleet):
-        usual = {"batching": "prefill_first", "queue": "fcfs", "watermark": 0.0}
+        usual = _defaults(engine) | {"watermark": 0.0}
+        for name in ("max_num_seqs", "max_batched_tokens", "queue"):
+            usual.pop(name, None)
         for name, value in usual.items():
-            if getattr(engine, name) != value:
-                changed = replace(engine, **{name: value})
+            changed = replace(engine, **{name: value})
+            if changed != engine:
                 yield replace(case, fleet=(*case.fleet[:i], changed, *case.fleet[i + 1 :]))
-    for i, (arrival, prompt, output, predicted) in enumerate(rows):
-        before = rows[i - 1][0] if i else 0
-        for row in (
-            (before, prompt, output, predicted),
-            (arrival, prompt // 2, output, predicted),
-            (arrival, prompt - 1, output, predicted),
-            (arrival, prompt, output // 2, predicted),
-            (arrival, prompt, output - 1, predicted),
-            (arrival, prompt, output, 1),
-        ):
-            if row != rows[i] and row[1] >= 1 and row[2] >= 1:
-                yield replace(case, requests=(*rows[:i], row, *rows[i + 1 :]))
+        for name, value in _defaults(engine.cost).items():
+            cost = replace(engine.cost, **{name: value})
+            changed = replace(engine, cost=cost)
+            yield replace(case, fleet=(*case.fleet[:i], changed, *case.fleet[i + 1 :]))
+
+
+def _simpler_rows(case: Case) -> Iterator[Case]:
+    """Give neighbours with simpler requests: one trait of all or of one, or smaller numbers."""
+    rows = case.requests
+    traits = {name: value for row in rows for name, value in _defaults(row).items()}
+    for name, value in traits.items():
+        # A prefix has a length only where it has a name.
+        changes = {name: value} | ({"prefix_tokens": 0} if name == "prefix" else {})
+        yield replace(case, requests=tuple(replace(row, **changes) for row in rows))
+    for i, row in enumerate(rows):
+        before = rows[i - 1].arrival_ps if i else 0
+        half = max(row.prompt // 2, row.prefix_tokens)
+        one_less = max(row.prompt - 1, row.prefix_tokens)
+        simpler = [replace(row, **{name: value}) for name, value in _defaults(row).items()]
+        simpler += [
+            replace(row, arrival_ps=before),
+            replace(row, prompt=half),
+            replace(row, prompt=one_less),
+            replace(row, output=row.output // 2),
+            replace(row, output=row.output - 1),
+        ]
+        for other in simpler:
+            valid = other.prompt >= 1 and other.output >= 1
+            if other != row and valid and (other.prefix >= 0 or other.prefix_tokens == 0):
+                yield replace(case, requests=(*rows[:i], other, *rows[i + 1 :]))
 
 
 def main(arguments: list[str] | None = None) -> int:

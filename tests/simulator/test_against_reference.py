@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from envs.simulator import EngineConfig
-from tests.simulator.cases import Case, Script, TableCost, build_case, random_case
+from tests.simulator.case import Case, Engine, Row, Script, TableCost
+from tests.simulator.cases import build_case, random_case
 from tests.simulator.differential import differences
 
 T = TypeVar("T")
@@ -60,14 +60,14 @@ def test_random_cases_equal_the_reference(block: int) -> None:
 def test_a_dispatch_at_the_end_of_an_iteration_makes_no_second_tick() -> None:
     """The second is dispatched at 690,000, where a decode iteration ends inside a stretch."""
     cost = TableCost(decode_base=3000, decode_step=0, prefill_base=3000, prefill_step=0)
-    engine = EngineConfig(
-        cost=cost,  # type: ignore[arg-type]
+    engine = Engine(
+        cost=cost,
         kv_capacity_tokens=62,
         max_num_seqs=6,
         max_batched_tokens=7,
         watermark=0.0,
     )
-    rows = ((649_875, 1, 11, 1), (649_875, 1, 1, 1), (649_875, 1, 1, 1))
+    rows = (Row(649_875, 1, 11), Row(649_875, 1, 1), Row(649_875, 1, 1))
     assert_equal(Case(requests=rows, fleet=(engine,), script=Script(seed=0), interval_ps=30_000))
 
 

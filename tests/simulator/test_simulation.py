@@ -17,7 +17,7 @@ from baselines.routing import router
 from envs.hardware import OutsideFitWarning, preset
 from envs.scenarios import load_scenario, seeds
 from envs.simulator import EngineConfig, Simulation, simulate
-from envs.simulator.state import STATUS_TEXT
+from envs.simulator.layout import STATUS_TEXT
 from envs.workloads import RequestTable, router_mix
 
 COST = preset("v100-llama2-7b")
@@ -185,7 +185,7 @@ def test_predictions_are_asked_for() -> None:
         simulate(table, [engine()], router("pull"))
     with pytest.raises(ValueError, match="shortest-predicted-first router queue"):
         simulate(table, [engine()], router("jsq+sjf"))
-    with pytest.raises(ValueError, match="shortest-predicted-first waiting queue"):
+    with pytest.raises(ValueError, match="waiting queue 'sjf'"):
         simulate(table, [engine(queue="sjf")], router("jsq"))
     assert simulate(table, [engine()], router("jsq")).counters["served"] == 5
 
@@ -198,7 +198,7 @@ def test_predictions_are_asked_for() -> None:
         ({"max_batched_tokens": 10**9}, "max_batched_tokens must be a whole number"),
         ({"price_per_hour": -1.0}, "price_per_hour must not be negative"),
         ({"watermark": 1.0}, "watermark must be in"),
-        ({"batching": "static"}, "batching must be one of"),
+        ({"batching": "dynamic"}, "batching must be one of"),
         ({"queue": "lifo"}, "queue must be one of"),
         ({"batching": "chunked", "max_batched_tokens": 8, "max_num_seqs": 9}, "at least"),
     ],

@@ -1,0 +1,197 @@
+"""Who may be admitted at one instance, and how long its decodes can go on (docs/simulator.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs.simulator import cache, queues, tenants
+from envs.simulator.batch import generated_at, leave_counts
+from envs.simulator.jit import compiled
+from envs.simulator.layout import ADMIT, GROWTH, ORACLE, REJECTED_INTERACTION
+from envs.simulator.memory import (
+    engine,
+    instance,
+    killed,
+    line,
+    output,
+    request,
+    running,
+    scratch,
+    traits,
+)
+from envs.simulator.prediction import predicted_remaining
+
+_LOW = (1 << 31) - 1
+
+
+@compiled
+def _blocks(tokens: int, block: int) -> int:
+    """Tokens rounded up to whole blocks."""
+    return (tokens + block - 1) // block * block
+
+
+@compiled
+def _occupied(s: Any, i: int, ahead: int) -> int:
+    """KV tokens in service, `ahead` decode iterations from the start of the stretch."""
+    inst, block, requests = instance(s, i), engine(s, i).block, running(s, i)
+    total = 0
+    for j in range(inst.decoding + inst.prefilling):
+        prompt = request(s, requests[j]).prompt
+        total += _blocks(prompt + generated_at(s, i, j, ahead), block)
+    return total
+
+
+@compiled
+def iterations_to_overflow(s: Any, i: int, most: int) -> int:
+    """Decode iterations after which the KV cache is first exceeded, or some number >= `most`.
+
+    0 if it is exceeded now.
+    """
+    inst, block = instance(s, i), engine(s, i).block
+    free = inst.kv_capacity - inst.context - inst.prefill_reserved
+    if free < 0:
+        return 0
+    batch = inst.decoding
+    high = free // batch + 1 if batch > 0 else most + 1
+    if block == 1:
+        return high
+    # Blocks only bring it forward, by at most what they can waste.
+    waste = (block - 1) * (batch + inst.prefilling)
+    low = (free - waste) // batch if free >= waste and batch > 0 else -1
+    if free >= waste and (batch == 0 or low >= most):
+        return most + 1
+    if low < 0 and _occupied(s, i, 0) > inst.kv_capacity:
+        return 0
+    low = max(low, 0)
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if _occupied(s, i, middle) > inst.kv_capacity:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@compiled
+def _remaining(s: Any, i: int, r: int, generated: int) -> int:
+    if engine(s, i).admission == ORACLE:
+        return output(s)[r] - generated
+    return min(predicted_remaining(request(s, r), generated), _LOW)
+
+
+@compiled
+def _peak(s: Any, i: int, r: int, ahead: int) -> int:
+    """Largest KV of the requests in service and r, each going on for what remains of it."""
+    inst, requests, order = instance(s, i), running(s, i), scratch(s)
+    count = inst.decoding + inst.prefilling
+    for j in range(count):
+        other = requests[j]
+        generated = generated_at(s, i, j, ahead)
+        length = request(s, other).prompt + generated
+        order[j] = -(_remaining(s, i, other, generated) << 31) - length
+    row = request(s, r)
+    order[count] = -(_remaining(s, i, r, row.generated) << 31) - row.prompt - row.generated
+    order[: count + 1].sort()
+    most, lengths = 0, 0
+    for k in range(count + 1):
+        remaining, length = (-order[k]) >> 31, (-order[k]) & _LOW
+        lengths += length
+        most = max(most, remaining * (k + 1) + lengths)
+    return most
+
+
+@compiled
+def fits(s: Any, i: int, r: int, ahead: int) -> bool:
+    """Admission test of a waiting request, `ahead` iterations from the start of the stretch.
+
+    Where it fails, `shortfall` is set to the iterations before which it can't pass: in one, what
+    the requests will take falls by no more than the one token that the newcomer starts later.
+    """
+    inst, eng, row = instance(s, i), engine(s, i), request(s, r)
+    in_service = inst.decoding + inst.prefilling
+    if in_service >= inst.max_num_seqs:
+        return False
+    own = row.prompt + row.generated
+    if in_service == 0:
+        return own <= inst.room
+    limit = inst.kv_capacity - inst.watermark
+    if eng.adapter_tokens > 0:
+        new = 1 if line(s, i, traits(s, r).tenant).running == 0 else 0
+        limit -= eng.adapter_tokens * (eng.tenants + new)
+    if eng.admission == GROWTH:
+        total = inst.context + inst.prefill_reserved + ahead * inst.stretch_batch + own
+        if eng.block == 1 or total > limit or total + (eng.block - 1) * (in_service + 1) <= limit:
+            return total <= limit
+        return _occupied(s, i, ahead) + _blocks(own, eng.block) <= limit
+    need = _peak(s, i, r, ahead)
+    eng.shortfall = max(need - limit, 1)
+    return need <= limit
+
+
+@compiled
+def next_head(s: Any, i: int) -> int:
+    """The head of instance i's waiting queue, past calls whose interaction is over; -1 if none."""
+    eng = engine(s, i)
+    while eng.queued > 0:
+        r = queues.head(s, i)
+        if s.kills == 0 or killed(s, traits(s, r).interaction)[0] == 0:
+            return r
+        queues.take(s, i, r)
+        eng.queued -= 1
+        if s.tracked == 1:
+            tenants.count_waiting(s, r, -1)
+        reject_at(s, i, r, REJECTED_INTERACTION)
+    return -1
+
+
+@compiled
+def reject_at(s: Any, i: int, r: int, status: int) -> None:
+    """Turn a request away that waits at instance i, in no queue."""
+    row = request(s, r)
+    leave_counts(s, i, r)
+    row.status = status
+    row.instance = -1
+    row.dispatch_ps = -1
+    s.at_instances -= 1
+    s.rejected += 1
+    s.limited += 1
+
+
+@compiled
+def cached_tokens(s: Any, i: int, r: int) -> int:
+    """Tokens of a request that the prefix cache of instance i spares."""
+    return cache.find(s, i, r) if engine(s, i).caches == 1 else 0
+
+
+@compiled
+def admit_head(s: Any, i: int, r: int, hit: int) -> None:
+    """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
+    inst, eng, row = instance(s, i), engine(s, i), request(s, r)
+    queues.take(s, i, r)
+    tokens = row.prompt + row.generated
+    eng.queued -= 1
+    leave_counts(s, i, r)
+    if s.tracked == 1:
+        tenants.count_waiting(s, r, -1)
+        tenants.count_in(s, i, r)
+        _note_last(s, r)
+    inst.prefill_reserved += tokens
+    eng.taken += tokens
+    running(s, i)[inst.decoding + inst.prefilling] = r
+    inst.prefilling += 1
+    eng.admitted += 1
+    row.key = eng.admitted
+    s.cached_tokens += hit
+    if row.admit_ps < 0:
+        row.admit_ps = s.now_ps
+        if s.counted == 1:
+            tenants.charge(s, ADMIT, 0, 0, r)
+    else:
+        s.recomputed_tokens += tokens - hit
+
+
+@compiled
+def _note_last(s: Any, r: int) -> None:
+    t = traits(s, r).tenant
+    if tenants.waits(s, t) == 0:
+        s.last_tenant = t

@@ -1,0 +1,179 @@
+"""The requests in service at one instance: the heap of decodes, finishing, leaving."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs.simulator import cache, queues, tenants
+from envs.simulator.jit import compiled
+from envs.simulator.layout import FINISH, KEYED, SERVED, TOKENS
+from envs.simulator.memory import (
+    engine,
+    finish_iteration,
+    instance,
+    output,
+    request,
+    running,
+    traits,
+)
+from envs.simulator.prediction import predicted_remaining
+
+
+@compiled
+def heap_up(s: Any, i: int, place: int, r: int, finish: int) -> None:
+    """Let an entry of the decode heap rise: by finish iteration, ties by request index."""
+    requests, keys = running(s, i), finish_iteration(s, i)
+    while place > 0:
+        parent = (place - 1) >> 1
+        if keys[parent] < finish or (keys[parent] == finish and requests[parent] < r):
+            break
+        requests[place], keys[place] = requests[parent], keys[parent]
+        place = parent
+    requests[place], keys[place] = r, finish
+
+
+@compiled
+def heap_remove(s: Any, i: int, place: int) -> None:
+    """Take entry `place` out of instance i's decode heap; prefill entries close up behind it."""
+    inst, requests, keys = instance(s, i), running(s, i), finish_iteration(s, i)
+    last = inst.decoding - 1
+    r, finish = requests[last], keys[last]
+    inst.decoding = last
+    for j in range(last, last + inst.prefilling):
+        requests[j] = requests[j + 1]
+    if place == last:
+        return
+    while True:
+        child = 2 * place + 1
+        if child >= last:
+            break
+        other = child + 1
+        if other < last and (
+            keys[other] < keys[child]
+            or (keys[other] == keys[child] and requests[other] < requests[child])
+        ):
+            child = other
+        if keys[child] > finish or (keys[child] == finish and requests[child] > r):
+            break
+        requests[place], keys[place] = requests[child], keys[child]
+        place = child
+    heap_up(s, i, place, r, finish)
+
+
+@compiled
+def leave(s: Any, i: int, r: int, tokens: int, kept: int) -> None:
+    """What an option keeps account of when a request of `tokens` leaves service."""
+    if engine(s, i).caches == 1:
+        cache.leave(s, i, r, tokens, kept)
+    if s.tracked == 1:
+        tenants.count_out(s, i, r)
+
+
+@compiled
+def _release(s: Any, r: int) -> None:
+    """Have the next call of a closed-loop client sent."""
+    following = traits(s, r).next_call
+    if following >= 0:
+        own, row = traits(s, following), request(s, following)
+        row.key = max(own.due_ps, s.now_ps + own.think_ps)
+        queues.push(s, s.size + 1, following)
+
+
+@compiled
+def finish(s: Any, i: int, r: int) -> None:
+    """A request has its last token."""
+    row, tokens = request(s, r), output(s)[r]
+    row.finish_ps = s.now_ps
+    row.status = SERVED
+    row.generated = tokens
+    s.served += 1
+    s.at_instances -= 1
+    s.generated_tokens += tokens
+    s.trigger = 1
+    tbt_ps = (row.finish_ps - row.first_token_ps) // max(tokens - 1, 1)
+    if (
+        row.first_token_ps - row.arrival_ps <= s.slo_ttft_ps
+        and row.finish_ps - row.arrival_ps <= s.slo_e2e_ps
+        and tbt_ps <= s.slo_tbt_ps
+    ):
+        s.good += 1
+        s.good_tokens += tokens
+    leave(s, i, r, row.prompt + tokens, 0)
+    if s.counted == 1:
+        tenants.charge(s, FINISH, 0, 0, r)
+    if s.closed == 1:
+        _release(s, r)
+
+
+@compiled
+def end_prefill(s: Any, i: int) -> None:
+    """Hand their first token to the requests whose prefill is complete; they decode next."""
+    inst, eng, requests = instance(s, i), engine(s, i), running(s, i)
+    first, complete = inst.decoding, inst.prefilling
+    left = 1 if eng.partial_after > 0 else 0
+    complete -= left
+    inst.prefilling = 0
+    eng.taken += complete
+    for j in range(first, first + complete):
+        r = requests[j]
+        row = request(s, r)
+        inst.prefill_reserved -= row.prompt + row.generated
+        row.generated += 1
+        if s.counted == 1:
+            tenants.charge(s, TOKENS, row.generated - 1, row.generated, r)
+        if row.first_token_ps < 0:
+            row.first_token_ps = s.now_ps
+        if eng.caches == 1:
+            cache.become_user(s, i, r)
+        if row.generated == output(s)[r]:
+            finish(s, i, r)
+            continue
+        inst.context += row.prompt + row.generated
+        row.base = inst.iteration - row.generated
+        inst.decoding += 1
+        heap_up(s, i, inst.decoding - 1, r, row.base + output(s)[r])
+    if left > 0:
+        requests[inst.decoding] = requests[first + complete]
+    inst.prefilling = left
+    eng.partial_done = eng.partial_after
+    if complete > 0:
+        s.trigger = 1
+
+
+@compiled
+def generated_at(s: Any, i: int, j: int, done: int) -> int:
+    """Tokens generated of the j-th request in service, `done` iterations into the stretch."""
+    inst, row = instance(s, i), request(s, running(s, i)[j])
+    if j < inst.decoding:
+        return inst.iteration + done - row.base
+    return row.generated
+
+
+@compiled
+def join_counts(s: Any, i: int, r: int) -> None:
+    """Count a request that waits at instance i."""
+    inst, row = instance(s, i), request(s, r)
+    inst.waiting += 1
+    inst.waiting_tokens += row.prompt + row.generated
+    inst.waiting_predicted += predicted_remaining(row, row.generated)
+
+
+@compiled
+def leave_counts(s: Any, i: int, r: int) -> None:
+    """Count out a request that waited at instance i."""
+    inst, row = instance(s, i), request(s, r)
+    inst.waiting -= 1
+    inst.waiting_tokens -= row.prompt + row.generated
+    inst.waiting_predicted -= predicted_remaining(row, row.generated)
+
+
+@compiled
+def enqueue(s: Any, i: int, r: int) -> None:
+    """Put a request into the waiting queue of instance i."""
+    eng = engine(s, i)
+    if eng.kind == KEYED:
+        request(s, r).key = queues.rank(s, i, r)
+    queues.push(s, i, r)
+    eng.queued += 1
+    if s.tracked == 1:
+        tenants.count_waiting(s, r, 1)

@@ -1,0 +1,323 @@
+"""Laying out a simulation that has not begun: requests, instances and options to arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from envs.hardware import StepTables
+from envs.simulator.config import ADMISSION, BATCHING, EngineConfig, Outage, RateLimit
+from envs.simulator.layout import (
+    ARRAYS,
+    ENGINE_DTYPE,
+    HEAD_DTYPE,
+    INSTANCE_DTYPE,
+    KEYED,
+    LINE_DTYPE,
+    LISTED,
+    NEVER,
+    OUTAGE_DTYPE,
+    PREFIX_DTYPE,
+    PS_PER_S,
+    REQUEST_DTYPE,
+    SCHEDULER_DTYPE,
+    TENANT_DTYPE,
+    TRAITS_DTYPE,
+    UNFINISHED,
+)
+from envs.simulator.scheduler import SCHEDULERS, Scheduler
+from envs.simulator.state import State
+
+_LONG_AGO = -(2**62)
+# These look at nothing beyond the request's own row.
+_NO_TRAITS = tuple(SCHEDULERS[name] for name in ("fcfs", "sjf", "srpt", "pf"))
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The requests, (R,) each: times in ps, sorted by arrival; codes count from 0, -1 is none."""
+
+    arrival_ps: np.ndarray
+    prompt: np.ndarray
+    output: np.ndarray
+    predicted: np.ndarray
+    tier: np.ndarray | int = 0
+    model: np.ndarray | int = -1
+    deadline_ps: np.ndarray | int = NEVER
+    priority: np.ndarray | int = 0
+    tenant: np.ndarray | int = 0
+    application: np.ndarray | int = 0
+    interaction: np.ndarray | int = 0
+    call_index: np.ndarray | int = 0
+    prefix: np.ndarray | int = -1
+    prefix_tokens: np.ndarray | int = 0
+    weight: np.ndarray | float = 1.0
+    think_ps: np.ndarray | int = 0
+    tenant_weights: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a simulation, times in ps; see `Simulation`."""
+
+    router_sjf: bool = False
+    interval_ps: int = 0
+    window: int = 1
+    slo_ps: tuple[int, int, int] = (NEVER, NEVER, NEVER)
+    models: Sequence[str] = ()
+    closed_loop: bool = False
+    rate_limit: RateLimit | None = None
+    outages: Sequence[Outage] = ()
+    poll_ps: int = 0
+    overrun_tokens: int = 1
+    overrun_percent: int = 0
+    more: bool = False
+
+
+def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Options) -> State:
+    """Lay out a simulation.
+
+    Raises:
+        ValueError: The fleet is empty, its instances do not go together, or an option is out of
+            range.
+    """
+    count, size = len(columns.arrival_ps), len(fleet)
+    _check(fleet, options)
+    schedulers = list(dict.fromkeys(engine.scheduler for engine in fleet))
+    counted = any(scheduler.charge is not None for scheduler in schedulers)
+    ranked = any(scheduler not in _NO_TRAITS for scheduler in schedulers)
+    adapters = any(engine.adapter_tokens for engine in fleet)
+    caches = any(engine.prefix_cache for engine in fleet)
+    traited = ranked or adapters or caches or options.closed_loop or options.rate_limit is not None
+
+    instances, tables = np.zeros(size, INSTANCE_DTYPE), []
+    _write_instances(instances, fleet, options.models, tables)
+    requests = _requests(columns, options)
+    traits = _traits(columns, options, requests) if traited else np.zeros(1, TRAITS_DTYPE)
+    slots = max(engine.max_num_seqs for engine in fleet)
+    leaves = 1 << max(1, (size - 1).bit_length())
+    tenants = _tenants(columns, int(traits["tenant"].max(initial=0)) + 1)
+    prefixes = int(traits["prefix"].max(initial=0)) + 1 if caches else 1
+    lined = ranked or adapters
+    lines = np.zeros((size, len(tenants)) if lined else (1, 1), LINE_DTYPE)
+    lines["root"] = lines["tail"] = -1
+    limit = options.rate_limit.requests_per_minute if options.rate_limit else 0
+    polled = options.poll_ps > 0
+
+    arrays: dict[str, np.ndarray] = {
+        "instances": instances,
+        "engines": _engines(fleet, schedulers, options),
+        "requests": requests,
+        "output": np.array(columns.output, np.int32),
+        "running": np.full((size, slots), -1, np.int32),
+        "finish_iteration": np.zeros((size, slots), np.int64),
+        "event_ps": np.full(leaves, NEVER, np.int64),
+        "winner": _tournament(leaves),
+        "pending": np.zeros(size, np.int64),
+        "ended": np.zeros(size, np.int64),
+        "tables": np.concatenate(tables),
+        "candidates": np.full(options.window, -1, np.int64),
+        "scratch": np.zeros(slots + 1, np.int64),
+        "traits": traits,
+        "schedulers": np.zeros(len(schedulers), SCHEDULER_DTYPE),
+        "tenants": tenants,
+        "lines": lines,
+        "active": np.zeros(lines.shape, np.int32),
+        "prefixes": np.zeros((size, prefixes) if caches else (1, 1), PREFIX_DTYPE),
+        "entries": np.full((len(tenants), max(limit, 1)) if limit else (1, 1), _LONG_AGO),
+        "killed": np.zeros(int(traits["interaction"].max(initial=0)) + 1, np.int8),
+        "outages": _outages(options.outages),
+        "seen_instances": instances.copy() if polled else np.zeros(1, INSTANCE_DTYPE),
+        "seen_requests": requests.copy() if polled else np.zeros(1, REQUEST_DTYPE),
+        "seen_running": np.full((size, slots) if polled else (1, 1), -1, np.int32),
+    }
+    head = np.zeros(1, HEAD_DTYPE)
+    values = {
+        "interval_ps": options.interval_ps,
+        "last_tick_ps": -1,
+        "largest_request": max(engine.largest_request_tokens for engine in fleet),
+        "slo_ttft_ps": options.slo_ps[0],
+        "slo_tbt_ps": options.slo_ps[1],
+        "slo_e2e_ps": options.slo_ps[2],
+        "more": options.more,
+        "models": int(any(engine.model for engine in fleet)),
+        "traited": int(traited),
+        "tracked": int(lined or counted),
+        "counted": int(counted),
+        "closed": int(options.closed_loop),
+        "ingress": int(any(engine.intake_per_iteration for engine in fleet)),
+        "limit": limit,
+        "kills": int(bool(options.rate_limit and options.rate_limit.kill_interactions)),
+        "router_order": int(options.router_sjf),
+        "last_tenant": -1,
+        "outage_count": 2 * len(options.outages),
+        "poll_ps": options.poll_ps,
+        "size": size,
+        "count": count,
+        "slots": slots,
+        "leaves": leaves,
+        "window": options.window,
+        "tenant_count": len(tenants),
+        "prefix_count": prefixes,
+    }
+    for name, value in values.items():
+        head[name] = value
+    assert set(arrays) == set(ARRAYS)
+    return State.of(head, arrays, tuple(schedulers))
+
+
+def _check(fleet: Sequence[EngineConfig], options: Options) -> None:
+    if not fleet:
+        raise ValueError("the fleet has no instance")
+    if options.window < 1:
+        raise ValueError(f"window must be at least 1, not {options.window}")
+    if options.interval_ps < 0 or options.poll_ps < 0:
+        raise ValueError("the decision interval and the poll interval must not be negative")
+    if not 0 <= options.overrun_tokens < 2**15 or not 0 <= options.overrun_percent < 2**15:
+        raise ValueError("overrun_tokens and overrun_percent must be from 0 to 32,767")
+    schedulers = {engine.scheduler for engine in fleet}
+    if len(schedulers) > 1 and any(scheduler.charge is not None for scheduler in schedulers):
+        raise ValueError(
+            "tenant counters are shared by the fleet: all instances must have one scheduler, not "
+            + ", ".join(sorted(scheduler.name for scheduler in schedulers))
+        )
+    busy: dict[int, float] = {}
+    for outage in sorted(options.outages, key=lambda other: (other.instance, other.start_s)):
+        if not 0 <= outage.instance < len(fleet):
+            raise ValueError(f"an outage is of instance {outage.instance}: there is none")
+        if outage.start_s < busy.get(outage.instance, 0.0):
+            raise ValueError(f"outages of instance {outage.instance} overlap")
+        busy[outage.instance] = outage.end_s
+
+
+def _write_instances(
+    instances: np.ndarray, fleet: Sequence[EngineConfig], models: Sequence[str], parts: list[Any]
+) -> None:
+    """Write each instance's limits and costs; equal engines share one copy of the tables."""
+    built: dict[tuple[int, int, int], tuple[StepTables, tuple[int, ...]]] = {}
+    end = 0
+    for row, engine in zip(instances, fleet, strict=True):
+        key = (id(engine.cost), engine.max_num_seqs, engine.max_batched_tokens)
+        if key not in built:
+            tables = engine.cost.tables(engine.max_num_seqs, engine.max_batched_tokens)
+            places = []
+            for values in (tables.decode_ps, tables.prefill_ps, tables.sequence_ps):
+                places.append(end)
+                parts.append(np.asarray(values, np.int64))
+                end += len(values)
+            built[key] = tables, tuple(places)
+        tables, at = built[key]
+        row["decode_at"], row["prefill_at"], row["sequence_at"] = at
+        row["context_ps"] = tables.context_ps
+        row["mixed_context_ps"] = tables.mixed_context_ps
+        row["attention_ps"] = tables.attention_ps
+        row["prefill_tail_ps"] = tables.prefill_tail_ps
+        row["kv_capacity"] = engine.kv_capacity_tokens
+        row["watermark"] = engine.watermark_tokens
+        row["room"] = engine.largest_request_tokens
+        row["max_num_seqs"] = engine.max_num_seqs
+        row["max_batched_tokens"] = engine.max_batched_tokens
+        row["batching"] = BATCHING.index(engine.batching)
+        row["model"] = list(models).index(engine.model) if engine.model else -1
+
+
+def _engines(
+    fleet: Sequence[EngineConfig], schedulers: Sequence[Scheduler], options: Options
+) -> np.ndarray:
+    size = len(fleet)
+    engines = np.zeros(size + 2, ENGINE_DTYPE)
+    for name in ("root", "tail", "front", "line_root", "line_tail"):
+        engines[name] = -1
+    for row, engine in zip(engines, fleet, strict=False):
+        row["kind"] = engine.scheduler.queue_kind
+        row["scheduler"] = schedulers.index(engine.scheduler)
+        row["intake"] = engine.intake_per_iteration
+        row["decode_steps"] = engine.decode_steps
+        row["admission"] = ADMISSION.index(engine.admission)
+        row["block"] = engine.kv_block_tokens
+        row["adapter_tokens"] = engine.adapter_tokens
+        row["caches"] = int(engine.prefix_cache)
+        row["freed"] = engine.kv_capacity_tokens
+        if engine.scheduler.kind == "tenant" and engine.scheduler.rank is not None:
+            row["root"] = 0  # active tenants
+    # What comes back from a failed instance goes to its place, which a list has no way to.
+    engines["kind"][size] = KEYED if options.router_sjf or options.outages else LISTED
+    engines["kind"][size + 1] = KEYED
+    return engines
+
+
+def _requests(columns: Columns, options: Options) -> np.ndarray:
+    requests = np.zeros(len(columns.arrival_ps), REQUEST_DTYPE)
+    requests["arrival_ps"] = columns.arrival_ps
+    requests["prompt"] = columns.prompt
+    requests["predicted"] = columns.predicted
+    requests["tier"] = columns.tier
+    requests["model"] = columns.model
+    requests["overrun_tokens"] = options.overrun_tokens
+    requests["overrun_percent"] = options.overrun_percent
+    for name in ("dispatch_ps", "admit_ps", "first_token_ps", "finish_ps", "instance"):
+        requests[name] = -1
+    requests["left"] = requests["right"] = -1
+    requests["status"] = UNFINISHED
+    return requests
+
+
+def _traits(columns: Columns, options: Options, requests: np.ndarray) -> np.ndarray:
+    traits = np.zeros(len(requests), TRAITS_DTYPE)
+    for name in ("deadline_ps", "priority", "tenant", "application", "interaction", "weight"):
+        traits[name] = getattr(columns, name)
+    traits["prefix_tokens"] = np.minimum(columns.prefix_tokens, columns.prompt)
+    traits["prefix"] = np.where(traits["prefix_tokens"] > 0, columns.prefix, -1)
+    traits["next_call"] = -1
+    if options.closed_loop:
+        _chain(columns, traits)
+        traits["due_ps"] = requests["arrival_ps"]
+        requests["arrival_ps"] = np.where(traits["follows"] == 1, -1, requests["arrival_ps"])
+    return traits
+
+
+def _chain(columns: Columns, traits: np.ndarray) -> None:
+    """Link each call to the one before it of its interaction."""
+    order = np.argsort(traits["interaction"], kind="stable")
+    same = traits["interaction"][order][1:] == traits["interaction"][order][:-1]
+    before, after = order[:-1][same], order[1:][same]
+    later = np.broadcast_to(columns.call_index, len(traits))[after] > 0
+    before, after = before[later], after[later]
+    traits["next_call"][before] = after
+    traits["follows"][after] = 1
+    traits["think_ps"] = columns.think_ps
+
+
+def _tenants(columns: Columns, count: int) -> np.ndarray:
+    tenants = np.zeros(count, TENANT_DTYPE)
+    tenants["weight"] = 1.0
+    if columns.tenant_weights is not None:
+        given = np.asarray(columns.tenant_weights, np.float64)
+        if len(given) < count or not np.all(given > 0):
+            raise ValueError(
+                f"tenant_weights must hold a positive weight for each of {count} tenants"
+            )
+        tenants["weight"] = given[:count]
+    return tenants
+
+
+def _outages(outages: Sequence[Outage]) -> np.ndarray:
+    """Recoveries before failures at one instant, then by instance."""
+    changes = []
+    for outage in outages:
+        changes.append((round(outage.start_s * PS_PER_S), 1, outage.instance))
+        changes.append((round(outage.end_s * PS_PER_S), 0, outage.instance))
+    rows = np.zeros(max(len(changes), 1), OUTAGE_DTYPE)
+    for row, (time_ps, down, instance) in zip(rows, sorted(changes), strict=False):
+        row["time_ps"], row["down"], row["instance"] = time_ps, down, instance
+    return rows
+
+
+def _tournament(leaves: int) -> np.ndarray:
+    winner = np.zeros(leaves, np.int64)
+    for node in range(leaves - 1, 0, -1):
+        winner[node] = winner[2 * node] if 2 * node < leaves else 2 * node - leaves
+    return winner

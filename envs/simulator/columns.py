@@ -1,0 +1,110 @@
+"""From a request table to the columns that the kernel reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.simulator.build import Columns
+from envs.simulator.config import EngineConfig
+from envs.simulator.layout import NEVER, PS_PER_S
+
+if TYPE_CHECKING:
+    from envs.workloads import RequestTable
+
+
+def seconds_to_ps(seconds: float) -> int:
+    """Integer picoseconds of a time in seconds; beyond the clock's range is never.
+
+    Raises:
+        ValueError: The time is not a number.
+    """
+    if math.isnan(seconds):
+        raise ValueError("a time in seconds is NaN")
+    return NEVER if seconds * PS_PER_S >= NEVER else round(seconds * PS_PER_S)
+
+
+def columns_of(
+    table: RequestTable,
+    fleet: Sequence[EngineConfig],
+    think_s: float | np.ndarray = 0.0,
+    weights: np.ndarray | None = None,
+    tenant_weights: np.ndarray | None = None,
+) -> tuple[Columns, tuple[str, ...]]:
+    """Columns of a table for a fleet, and the models that their codes stand for.
+
+    Only columns that the table was given are looked at; the others keep their defaults, and no
+    memory.
+
+    Raises:
+        ValueError: A time is not a number, or a value does not fit its type.
+    """
+    given: Any = table.given
+    models, codes = _models(table, fleet)
+    optional: dict[str, Any] = {}
+    for name in ("tenant", "application"):
+        if name in given:
+            optional[name] = getattr(table, name).codes
+    for name in ("call_index", "prefix_tokens"):
+        if name in given:
+            optional[name] = np.asarray(getattr(table, name))
+    if "tier" in given:
+        optional["tier"] = table.tier.codes
+    if "priority" in given:
+        optional["priority"] = np.clip(table.priority, -(2**31), 2**31 - 1)
+    if "deadline_s" in given:
+        deadline = np.asarray(table.deadline_s) * PS_PER_S
+        near = np.rint(np.where(deadline < 2.0**62, deadline, 0.0)).astype(np.int64)
+        optional["deadline_ps"] = np.where(deadline < 2.0**62, near, NEVER)
+    if "interaction" in given:
+        optional["interaction"] = np.unique(table.interaction, return_inverse=True)[1]
+    else:
+        optional["interaction"] = np.arange(len(table))
+    if "prefix_id" in given:
+        optional["prefix"] = _prefixes(np.asarray(table.prefix_id))
+    if weights is not None:
+        optional["weight"] = _positive(weights, len(table))
+    think = np.asarray(think_s, np.float64)
+    if np.isnan(think).any() or (think < 0).any() or (think > 9e6).any():
+        raise ValueError("think_s must be from 0 to 9e6 seconds")
+    columns = Columns(
+        arrival_ps=table.arrival_ps,
+        prompt=np.asarray(table.prompt_tokens),
+        output=np.asarray(table.output_tokens),
+        predicted=np.maximum(np.asarray(table.predicted_output_tokens), 1),
+        model=codes,
+        think_ps=np.rint(think * PS_PER_S).astype(np.int64),
+        tenant_weights=tenant_weights,
+        **optional,
+    )
+    return columns, models
+
+
+def _models(
+    table: RequestTable, fleet: Sequence[EngineConfig]
+) -> tuple[tuple[str, ...], np.ndarray | int]:
+    """Model names of fleet and table, and each request's place among them, -1 for any."""
+    if not any(engine.model for engine in fleet) or "model" not in table.given:
+        return tuple(dict.fromkeys(engine.model for engine in fleet if engine.model)), -1
+    labels = table.model
+    names = tuple(dict.fromkeys([*(e.model for e in fleet if e.model), *labels.names]))
+    if len(names) >= 2**15:
+        raise ValueError(f"{len(names)} models are more than the simulator tells apart")
+    place = np.array([names.index(name) for name in labels.names], np.int64)
+    return names, place[labels.codes]
+
+
+def _prefixes(ids: np.ndarray) -> np.ndarray:
+    """Codes of prefix ids in ascending order; -1 stays."""
+    values, codes = np.unique(ids, return_inverse=True)
+    return np.where(ids < 0, -1, codes - int(np.sum(values < 0)))
+
+
+def _positive(weights: np.ndarray, count: int) -> np.ndarray:
+    values = np.asarray(weights, np.float64)
+    if values.shape != (count,) or not np.all(values > 0):
+        raise ValueError(f"weights must hold {count} positive numbers, one a request")
+    return values

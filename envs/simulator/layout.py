@@ -1,0 +1,312 @@
+"""Memory layout of the kernel: records in integer picoseconds and tokens, and their constants.
+
+`instances`, `requests`, `running` and `candidates` are what routing policies read; true output
+lengths and planned iteration counts live apart from them, in `output` and `engines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+PS_PER_S = 10**12
+NEVER = np.iinfo(np.int64).max
+
+# Request status.
+SERVED, REJECTED_FLEET, REJECTED_INSTANCE, UNFINISHED = 0, 1, 2, 3
+REJECTED_LIMIT, REJECTED_INTERACTION = 4, 5
+STATUS_TEXT = {
+    SERVED: "served",
+    REJECTED_FLEET: "rejected: exceeds the KV cache of every instance",
+    REJECTED_INSTANCE: "rejected: exceeds the KV cache of the chosen instance",
+    UNFINISHED: "unfinished",
+    REJECTED_LIMIT: "rejected: over the rate limit",
+    REJECTED_INTERACTION: "rejected: an earlier call of the interaction was rejected",
+}
+# What an instance is doing.
+IDLE, PREFILL, DECODE, MIXED = 0, 1, 2, 3
+# Where `advance` goes on.
+PHASE_NEXT, PHASE_DECIDE, PHASE_START = 0, 1, 2
+# What `advance` returns.
+END, ROUTE, REFILL = 0, 1, 2
+# Batching.
+PREFILL_FIRST, CHUNKED, SLORA, STATIC_BATCH = 0, 1, 2, 3
+# Admission tests.
+GROWTH, RESERVE, ORACLE = 0, 1, 2
+# How a queue is kept: a list in order of entry, a heap by a key that is taken at entry, a list
+# whose ranks are taken anew at each look, or a list a tenant with the rank of its first request.
+LISTED, KEYED, SCANNED, BY_TENANT = 0, 1, 2, 3
+# Lifts of a tenant's counter.
+LIFT_NONE, LIFT_QUEUED, LIFT_LAST = 0, 1, 2
+# Events that are charged to a tenant's counter.
+ARRIVE, ADMIT, TOKENS, FINISH = 0, 1, 2, 3
+
+
+def _aligned(fields: Sequence[tuple[str, str]]) -> np.dtype:
+    return np.dtype(list(fields), align=True)
+
+
+INSTANCE_DTYPE = _aligned(
+    [
+        # Changes only at events, so it is current at every decision.
+        ("waiting", "i8"),  # requests in the waiting queue, or before its ingress
+        ("decoding", "i8"),  # requests in decode
+        ("prefilling", "i8"),  # requests in prefill
+        ("waiting_tokens", "i8"),  # sum of prompt + generated of the waiting requests
+        ("waiting_predicted", "i8"),  # sum of predicted remaining output tokens of the waiting
+        ("prefill_reserved", "i8"),  # KV tokens of the requests in prefill
+        # At the start of the current stretch; `view` brings it to any later moment.
+        ("context", "i8"),  # KV tokens of the requests in decode
+        ("iteration", "i8"),  # decode iterations completed since the beginning
+        ("stretch_start_ps", "i8"),
+        ("step_ps", "i8"),  # duration of the stretch's first iteration
+        ("step_growth_ps", "i8"),  # each iteration is longer than the one before by this
+        ("stretch_batch", "i8"),  # decodes that get a token in each iteration of the stretch
+        ("down", "i8"),  # 1 from a failure to its end
+        # Configuration.
+        ("kv_capacity", "i8"),
+        ("watermark", "i8"),
+        ("room", "i8"),  # tokens of the largest request: capacity - watermark, in whole blocks
+        ("max_num_seqs", "i8"),
+        ("max_batched_tokens", "i8"),
+        ("batching", "i8"),
+        ("model", "i8"),  # code of the model that it serves, -1 = any
+        ("context_ps", "i8"),
+        ("mixed_context_ps", "i8"),
+        ("attention_ps", "i8"),
+        ("prefill_tail_ps", "i8"),
+        ("decode_at", "i8"),  # offsets of the step-time tables
+        ("prefill_at", "i8"),
+        ("sequence_at", "i8"),
+    ]
+)
+
+ENGINE_DTYPE = _aligned(
+    [
+        # Queue.
+        ("kind", "i8"),
+        ("root", "i8"),  # of the list or heap, -1 when empty; of BY_TENANT: active tenants
+        ("tail", "i8"),
+        ("front", "i8"),  # preempted requests, ahead of all others, -1 when there are none
+        ("queued", "i8"),  # requests in the queue; what stands before the ingress is not in it
+        ("scheduler", "i8"),  # row of `schedulers`
+        # Ingress.
+        ("intake", "i8"),  # requests that enter after an iteration; 0 = there is no ingress
+        ("line_root", "i8"),
+        ("line_tail", "i8"),
+        # Engine loop.
+        ("activity", "i8"),
+        ("planned", "i8"),  # iterations of the current stretch
+        ("pending", "i8"),  # 1 while the instance waits to plan at the present instant
+        ("admitted", "i8"),  # admissions so far; orders the requests in service
+        ("partial_done", "i8"),  # tokens prefilled of the last request in prefill
+        ("partial_after", "i8"),  # the same at the end of the stretch; 0 when it completes
+        ("decode_steps", "i8"),  # decode iterations between prefills (SLORA)
+        ("since_prefill", "i8"),  # decode iterations since the last prefill iteration
+        # Admission.
+        ("admission", "i8"),
+        ("shortfall", "i8"),  # iterations before which the head that failed can't be admitted
+        ("block", "i8"),  # tokens of a KV block
+        ("adapter_tokens", "i8"),
+        ("tenants", "i8"),  # different tenants in service
+        # Prefix cache and tenant counters.
+        ("caches", "i8"),
+        ("taken", "i8"),
+        ("freed", "i8"),
+        ("charged", "i8"),  # decode iterations that are charged
+        ("most_decoding", "i8"),  # largest batch and prefill so far, for the cost model's range
+        ("most_prefill", "i8"),
+    ]
+)
+
+REQUEST_DTYPE = _aligned(
+    [
+        ("arrival_ps", "i8"),
+        ("dispatch_ps", "i8"),
+        ("admit_ps", "i8"),
+        ("first_token_ps", "i8"),
+        ("finish_ps", "i8"),
+        ("key", "i8"),  # position in a queue; number of the admission while in service
+        ("base", "i8"),  # in decode: instance iteration minus tokens generated
+        ("prompt", "i4"),
+        ("predicted", "i4"),  # predicted output tokens
+        ("generated", "i4"),  # while not in decode
+        ("preemptions", "i4"),
+        ("failures", "i4"),  # instances that failed under it
+        ("left", "i4"),  # links of the queue that holds the request
+        ("right", "i4"),
+        ("instance", "i4"),
+        ("overrun_tokens", "i2"),  # predicted to remain once the prediction is outlived
+        ("overrun_percent", "i2"),  # the same, in percent of the tokens generated
+        ("model", "i2"),  # code, -1 = any
+        ("status", "i1"),
+        ("tier", "i1"),  # service tier: 0 IW-F, 1 IW-N, 2 NIW
+    ]
+)
+
+# What only some options need of a request.
+TRAITS_DTYPE = _aligned(
+    [
+        ("deadline_ps", "i8"),
+        ("prepaid", "i8"),  # for a scheduler's own use
+        ("weight", "f8"),  # expected cost of a typical call of its kind
+        ("due_ps", "i8"),  # closed loop: its own arrival time
+        ("think_ps", "i8"),  # closed loop: from the end of the call before it
+        ("mark", "i8"),  # `freed` of its instance when it was preempted
+        ("priority", "i4"),
+        ("tenant", "i4"),
+        ("application", "i4"),
+        ("interaction", "i4"),
+        ("prefix", "i4"),  # code, -1 = none
+        ("prefix_tokens", "i4"),
+        ("next_call", "i4"),  # closed loop: the call after it, -1 = none
+        ("follows", "i4"),  # closed loop: 1 for a call that waits for another
+        ("kept", "i4"),  # KV tokens that it left behind when it was preempted
+        ("hit", "i4"),  # cached tokens at its admission
+        ("user", "i4"),  # 1 while it is a user of its prefix
+        ("entered", "i4"),  # 1 once it has entered a waiting queue
+    ]
+)
+
+TENANT_DTYPE = _aligned(
+    [
+        ("counter", "i8"),
+        ("queued", "i8"),  # its requests in waiting queues
+        ("estimate", "i8"),  # for a scheduler's own use, and so is `seen`
+        ("seen", "i8"),
+        ("weight", "f8"),
+        ("entries", "i8"),  # requests that the rate limit let in so far
+    ]
+)
+
+# A tenant at an instance.
+LINE_DTYPE = _aligned(
+    [
+        ("root", "i4"),  # its requests in a queue that is kept BY_TENANT
+        ("tail", "i4"),
+        ("place", "i4"),  # where it stands among the active tenants
+        ("running", "i4"),  # its requests in service
+    ]
+)
+
+PREFIX_DTYPE = _aligned(
+    [
+        ("mark", "i8"),  # `freed` when its last user left
+        ("users", "i4"),
+        ("tokens", "i4"),
+    ]
+)
+
+SCHEDULER_DTYPE = _aligned(
+    [
+        ("rank_at", "i8"),  # address of the compiled function, 0 = none
+        ("charge_at", "i8"),
+        ("lift", "i8"),
+        ("overcharge", "i8"),
+        *[(f"p{k}", "f8") for k in range(8)],
+    ]
+)
+
+OUTAGE_DTYPE = _aligned([("time_ps", "i8"), ("instance", "i8"), ("down", "i8")])
+
+# Arrays of a simulation of N instances, R requests and T tenants, besides its head. Those of an
+# option that is off have one row.
+ARRAYS = {
+    "instances": INSTANCE_DTYPE,  # (N,)
+    "engines": ENGINE_DTYPE,  # (N + 2,); then the router queue and the clients of a closed loop
+    "requests": REQUEST_DTYPE,  # (R,)
+    "output": np.dtype("i4"),  # (R,) true output tokens
+    "running": np.dtype("i4"),  # (N, S) requests in decode (a heap by finish), then in prefill
+    "finish_iteration": np.dtype("i8"),  # (N, S) of the requests in decode
+    "event_ps": np.dtype("i8"),  # (P,) end of the stretch of each instance, NEVER when idle
+    "winner": np.dtype("i8"),  # (P,) tournament over event_ps
+    "pending": np.dtype("i8"),  # (N,) instances that plan at this instant
+    "ended": np.dtype("i8"),  # (N,) instances whose ingress opens at this instant
+    "tables": np.dtype("i8"),  # step times
+    "candidates": np.dtype("i8"),  # (window,) head of the router queue, -1 where it is shorter
+    "scratch": np.dtype("i8"),  # (S + 1,) of the admission tests that look ahead
+    "traits": TRAITS_DTYPE,  # (R,)
+    "schedulers": SCHEDULER_DTYPE,
+    "tenants": TENANT_DTYPE,  # (T,)
+    "lines": LINE_DTYPE,  # (N, T)
+    "active": np.dtype("i4"),  # (N, T) tenants with a request in a queue kept BY_TENANT
+    "prefixes": PREFIX_DTYPE,  # (N, prefixes)
+    "entries": np.dtype("i8"),  # (T, rate limit) times of the latest ones let in
+    "killed": np.dtype("i1"),  # interactions that lost a call
+    "outages": OUTAGE_DTYPE,  # in order of time
+    "seen_instances": INSTANCE_DTYPE,  # (N,) at the router's last look
+    "seen_requests": REQUEST_DTYPE,  # (R,)
+    "seen_running": np.dtype("i4"),  # (N, S)
+}
+
+# The head of a simulation: its clock and totals, and where its arrays lie. Passing one record
+# keeps calls between compiled functions cheap, and an array of heads is a batch of simulations.
+HEAD_DTYPE = _aligned(
+    [
+        ("now_ps", "i8"),
+        ("phase", "i8"),
+        ("due", "i8"),  # a decision is due
+        ("overflow", "i8"),  # an event lies beyond the range of the clock
+        ("next_arrival", "i8"),
+        ("arrived", "i8"),
+        ("held", "i8"),
+        ("trigger", "i8"),  # something happened at this instant that lifts a hold
+        ("queued", "i8"),  # requests in the router queue
+        ("queued_tokens", "i8"),  # their prompt + generated tokens
+        ("queued_predicted", "i8"),  # their predicted remaining output tokens
+        ("at_instances", "i8"),  # requests waiting or in service at instances
+        ("served", "i8"),
+        ("rejected", "i8"),
+        ("misrouted", "i8"),  # of these, dispatched to an instance that can't serve them
+        ("limited", "i8"),  # of these, by the rate limit and what it ended
+        ("interval_ps", "i8"),  # of clocked decisions; 0 = event-driven
+        ("tick_due", "i8"),
+        ("last_tick_ps", "i8"),
+        ("largest_request", "i8"),  # tokens that the roomiest instance can hold
+        ("pending_count", "i8"),  # instances that plan at this instant
+        ("ended_count", "i8"),
+        ("decisions", "i8"),
+        ("forced", "i8"),  # holds turned into a dispatch because nothing was in service
+        ("preemptions", "i8"),
+        ("recomputed_tokens", "i8"),
+        ("cached_tokens", "i8"),  # of which a prefix cache spared the prefill
+        ("generated_tokens", "i8"),  # output tokens of served requests
+        ("iterations", "i8"),
+        ("events", "i8"),
+        ("area_ps", "i8"),  # integral of requests in the system, not yet in area_s
+        ("slo_ttft_ps", "i8"),
+        ("slo_tbt_ps", "i8"),
+        ("slo_e2e_ps", "i8"),
+        ("good", "i8"),  # served requests inside every SLO
+        ("good_tokens", "i8"),  # their output tokens
+        ("area_s", "f8"),  # integral of requests in the system, request-seconds
+        # Options.
+        ("more", "i8"),  # requests follow that are not in the arrays yet
+        ("models", "i8"),  # some instance serves one model alone
+        ("traited", "i8"),  # requests have traits
+        ("tracked", "i8"),  # leaving an instance matters to prefixes, adapters or counters
+        ("counted", "i8"),  # tenants have counters
+        ("closed", "i8"),  # closed-loop clients
+        ("ingress", "i8"),  # some instance has an ingress
+        ("limit", "i8"),  # requests a minute and tenant, 0 = any number
+        ("router_order", "i8"),  # 0 by arrival, 1 by predicted output
+        ("kills", "i8"),  # a rejected call ends its interaction
+        ("last_tenant", "i8"),  # whose last waiting request was admitted latest, -1 = none
+        ("next_outage", "i8"),
+        ("outage_count", "i8"),
+        ("poll_ps", "i8"),  # interval of the router's looks, 0 = always
+        ("last_look_ps", "i8"),
+        ("stale", "i8"),  # something may have changed since the last look
+        # Sizes.
+        ("size", "i8"),  # instances N
+        ("count", "i8"),  # requests R
+        ("slots", "i8"),  # S, the largest max_num_seqs
+        ("leaves", "i8"),  # P, a power of two
+        ("window", "i8"),
+        ("tenant_count", "i8"),
+        ("prefix_count", "i8"),
+        # Addresses of the arrays of State.
+        *[(f"{name}_at", "i8") for name in ARRAYS],
+    ]
+)

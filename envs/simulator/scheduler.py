@@ -1,0 +1,258 @@
+"""Schedulers: the order of a waiting queue, as functions that are written once.
+
+The kernel calls them by the address of their machine code, which it keeps in its state. So it
+compiles once whatever the scheduler, and every instance of every simulation can have its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+from numba.extending import intrinsic
+
+from envs.simulator.jit import compile_function
+from envs.simulator.layout import (
+    ADMIT,
+    ARRIVE,
+    BY_TENANT,
+    FINISH,
+    KEYED,
+    LIFT_LAST,
+    LIFT_NONE,
+    LIFT_QUEUED,
+    LISTED,
+    PS_PER_S,
+    REQUEST_DTYPE,
+    SCANNED,
+    SCHEDULER_DTYPE,
+    TENANT_DTYPE,
+    TOKENS,
+    TRAITS_DTYPE,
+)
+
+__all__ = ["ADMIT", "ARRIVE", "FINISH", "SCHEDULERS", "TOKENS", "Scheduler", "scheduler"]
+
+_ROWS = tuple(
+    from_dtype(dtype) for dtype in (REQUEST_DTYPE, TRAITS_DTYPE, TENANT_DTYPE, SCHEDULER_DTYPE)
+)
+RANK_SIGNATURE = types.int64(types.int64, *_ROWS)
+CHARGE_SIGNATURE = types.int64(types.int64, types.int64, types.int64, *_ROWS)
+
+_KINDS = {"static": KEYED, "dynamic": SCANNED, "tenant": BY_TENANT}
+_LIFTS = {"none": LIFT_NONE, "queued": LIFT_QUEUED, "last": LIFT_LAST}
+MOST_PARAMETERS = 8
+
+
+def _caller(signature: Any) -> Any:
+    """Build `(address, *args)` that calls machine code of a signature."""
+
+    def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        taken = [context.get_value_type(kind) for kind in signature.args]
+        made = ir.FunctionType(context.get_value_type(signature.return_type), taken)
+        return builder.call(builder.inttoptr(args[0], made.as_pointer()), args[1:])
+
+    outer = signature.return_type(types.int64, *signature.args)
+    if len(signature.args) == len(RANK_SIGNATURE.args):
+
+        @intrinsic
+        def call_rank(
+            typingctx: Any, at: Any, now: Any, request: Any, traits: Any, tenant: Any, row: Any
+        ) -> Any:
+            return outer, codegen
+
+        return call_rank
+
+    @intrinsic
+    def call_charge(
+        typingctx: Any,
+        at: Any,
+        event: Any,
+        start: Any,
+        end: Any,
+        request: Any,
+        traits: Any,
+        tenant: Any,
+        row: Any,
+    ) -> Any:
+        return outer, codegen
+
+    return call_charge
+
+
+call_rank = _caller(RANK_SIGNATURE)
+call_charge = _caller(CHARGE_SIGNATURE)
+
+
+@cache
+def _address(function: Callable[..., int], signature: Any) -> int:
+    """Where the machine code of a function is; it stays for the life of the process."""
+    compiled: Any = compile_function(function, signature)
+    result = compiled.get_compile_result(signature)
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """The order of a waiting queue (docs/simulator.md, "Waiting queue" and "Tenant counters").
+
+    Attributes:
+        name: Name in fleets, on the command line and in tables.
+        rank: `rank(now_ps, request, traits, tenant, scheduler)`; the smallest integer is served
+            first. None is first come first served. The arguments are records: `request`
+            (arrival_ps, prompt, predicted, generated, preemptions, tier), `traits` (deadline_ps,
+            priority, tenant, application, interaction, prefix, prefix_tokens, weight, prepaid),
+            `tenant` (counter, queued, weight, estimate, seen), `scheduler` (p0 .. p7).
+        kind: `static`: the rank is taken once, at entry. `dynamic`: at each look, of all that
+            wait. `tenant`: at each look, of the first request of each tenant.
+        charge: `charge(event, start, end, request, traits, tenant, scheduler)`: what an event
+            (ARRIVE, ADMIT, TOKENS, FINISH) adds to the counter of the tenant. TOKENS must be
+            additive over ranges, and may read nothing that changes but the request's traits.
+            `traits.prepaid`, `tenant.estimate` and `tenant.seen` are its own to write.
+        lift: How the counter of a tenant that comes back is raised (VTC, Alg. 2).
+        overcharge: The VTC artifact's extra token when any request finishes.
+        parameters: Values of `p0`, `p1`, ...
+        parameter_names: Their names.
+        uses_prediction: Whether it reads predicted output lengths.
+        source: Where it comes from.
+
+    Raises:
+        ValueError: An option is unknown, or there are more than 8 parameters.
+    """
+
+    name: str
+    rank: Callable[..., int] | None
+    kind: Literal["static", "dynamic", "tenant"] = "static"
+    charge: Callable[..., int] | None = None
+    lift: Literal["none", "queued", "last"] = "none"
+    overcharge: bool = False
+    parameters: tuple[float, ...] = ()
+    parameter_names: tuple[str, ...] = ()
+    uses_prediction: bool = False
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS or self.lift not in _LIFTS:
+            raise ValueError(
+                f"kind is one of {', '.join(_KINDS)} and lift one of {', '.join(_LIFTS)}, not "
+                f"{self.kind!r} and {self.lift!r}"
+            )
+        if len(self.parameters) > MOST_PARAMETERS:
+            raise ValueError(f"a scheduler has at most {MOST_PARAMETERS} parameters")
+
+    @property
+    def queue_kind(self) -> int:
+        """How the kernel keeps its queue."""
+        return LISTED if self.rank is None else _KINDS[self.kind]
+
+    def with_parameters(self, **values: float) -> Scheduler:
+        """Return the scheduler with some parameters replaced.
+
+        Raises:
+            ValueError: A name is unknown; the message lists those that exist.
+        """
+        unknown = set(values) - set(self.parameter_names)
+        if unknown:
+            known = ", ".join(self.parameter_names) or "none"
+            raise ValueError(f"{self.name} has no parameter {sorted(unknown)}; it has: {known}")
+        current = dict(zip(self.parameter_names, self.parameters, strict=True)) | values
+        return replace(self, parameters=tuple(current.values()))
+
+    def write(self, row: np.void) -> None:
+        """Write the record that the kernel reads; addresses hold for this process alone."""
+        row["rank_at"] = 0 if self.rank is None else _address(self.rank, RANK_SIGNATURE)
+        row["charge_at"] = 0 if self.charge is None else _address(self.charge, CHARGE_SIGNATURE)
+        row["lift"] = _LIFTS[self.lift]
+        row["overcharge"] = int(self.overcharge)
+        for k, value in enumerate(self.parameters):
+            row[f"p{k}"] = value
+
+
+def _predicted(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    return int(request.predicted)
+
+
+def _remaining(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    left = request.predicted - request.generated
+    if left > 0:
+        return int(left)
+    more = max(request.overrun_tokens, request.generated * request.overrun_percent // 100)
+    return int(max(1, more))
+
+
+def _deadline(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    return int(traits.deadline_ps)
+
+
+def _tier(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    return int(request.tier)
+
+
+def _priority(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    return int(-traits.priority)
+
+
+_CLASS_PS = 2**60
+
+
+def _deadline_and_priority(
+    now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any
+) -> int:
+    # Beyond 13 days deadlines no longer matter: a class takes 2^60 ps of the rank.
+    slack = traits.deadline_ps - now_ps
+    late = _CLASS_PS - 1
+    within = min(max(slack, -_CLASS_PS // 2), _CLASS_PS // 2 - 1) + _CLASS_PS // 2
+    within = min(within, late)
+    if slack < -scheduler.p0:
+        place = 0
+    elif slack < 0:
+        place = 7
+    elif slack < scheduler.p1:
+        place = 1 + request.tier
+    else:
+        place = 4 + request.tier
+    return int((place - 4) * _CLASS_PS + within)
+
+
+SCHEDULERS: dict[str, Scheduler] = {
+    order.name: order
+    for order in (
+        Scheduler("fcfs", None, source="first come first served"),
+        Scheduler(
+            "sjf", _predicted, uses_prediction=True, source="shortest predicted output first"
+        ),
+        Scheduler(
+            "srpt", _remaining, uses_prediction=True, source="shortest predicted remaining first"
+        ),
+        Scheduler("edf", _deadline, source="earliest deadline first (SageServe, par. 6)"),
+        Scheduler("pf", _tier, source="IW-F before IW-N before NIW (SageServe, par. 6)"),
+        Scheduler("priority", _priority, source="largest priority first"),
+        Scheduler(
+            "dpa",
+            _deadline_and_priority,
+            kind="dynamic",
+            parameters=(60.0 * PS_PER_S, 5.0 * PS_PER_S),
+            parameter_names=("expiry_ps", "urgency_ps"),
+            source="deadline and priority aware (SageServe, par. 6; thresholds not published)",
+        ),
+    )
+}
+
+
+def scheduler(name_or_scheduler: str | Scheduler) -> Scheduler:
+    """The scheduler of that name, or the one given.
+
+    Raises:
+        ValueError: There is none of that name; the message lists those that exist.
+    """
+    if isinstance(name_or_scheduler, Scheduler):
+        return name_or_scheduler
+    if name_or_scheduler not in SCHEDULERS:
+        known = ", ".join(SCHEDULERS)
+        raise ValueError(f"queue must be one of {known}, not {name_or_scheduler!r}")
+    return SCHEDULERS[name_or_scheduler]

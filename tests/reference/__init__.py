@@ -1,0 +1,1 @@
+"""The parts of the reference simulator; `tests/reference_simulator.py` is its entry."""
