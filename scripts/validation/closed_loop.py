@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.hardware import CostModel
 from envs.simulator import EngineConfig, Result, simulate
-from envs.simulator.state import PS_PER_S
+from envs.simulator.layout import PS_PER_S
 from envs.workloads import RequestTable
 
 CALLS = 10

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from envs.hardware import CostModel, kv_capacity_tokens
-from envs.hardware.fitting.served import fit_configuration, served_points
+from envs.hardware.fitting.served import served_law, served_points
 from scripts.validation.closed_loop import Harness, Load, measure
 
 Key = tuple[str, str, int, str, str]
@@ -130,13 +130,13 @@ def law(
         The law, and seconds to the first token and seconds a token of the points.
     """
     target = points["silicon_tpot_ms"].to_numpy(float)
-    cost = fit_configuration(configuration.key, points).cost
+    cost = served_law(configuration.key, points)
     first, between = simulate_points(cost, configuration, points, how, seed)
     best = (_miss(between * 1e3, target), cost, first, between)
     wanted = target.copy()
     for _ in range(ROUNDS):
         wanted = wanted * np.clip(target / (between * 1e3), 0.5, 2.0)
-        cost = fit_configuration(configuration.key, points.assign(silicon_tpot_ms=wanted)).cost
+        cost = served_law(configuration.key, points.assign(silicon_tpot_ms=wanted))
         first, between = simulate_points(cost, configuration, points, how, seed)
         miss = _miss(between * 1e3, target)
         if miss < best[0]:

@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 
 from envs.hardware import CostModel, cost_model, kv_capacity_tokens
 from envs.simulator import EngineConfig, Result, simulate
-from envs.simulator.state import PS_PER_S
+from envs.simulator.layout import PS_PER_S
 from envs.workloads import RequestTable
 from scripts.validation.checks import Band, Check, Section
 from scripts.validation.sampling import Samples, sampled
