@@ -114,6 +114,70 @@ class Azure(_Drawn):
         return azure(trace, self.requests, self.rate, seed, arrivals=self.arrivals, **self.process)
 
 
+class Copilot(Strict):
+    """Calls of thousands of users to 23 applications, from FairServe's figures (2411.15997)."""
+
+    kind: Literal["copilot"]
+    requests: int = Field(default=10_000, ge=1)
+    """Calls before any is dropped."""
+    duration_s: int | None = Field(default=None, ge=1)
+    """Whole seconds over which they arrive; without it, at the trace's 139 a second."""
+    users: int | None = Field(default=None, ge=1)
+    """Users; without it, in the trace's proportion."""
+    zipf: float = Field(default=0.2, ge=0)
+    """Exponent of the activity of the users that are not accounts."""
+    service_accounts: int = Field(default=4, ge=0, le=4)
+    """Heavy users, with the applications that they alone use."""
+    mix: dict[str, float] = Field(default_factory=dict)
+    """Factors on the calls of applications."""
+    held_out: list[str] = Field(default_factory=list)
+    """Applications that send nothing."""
+    length_divisor: int = Field(default=8, ge=1)
+    """Prompts and answers are divided by it; the published runs took 8."""
+    max_request_tokens: int | None = Field(default=2000, ge=1)
+    """Drop calls of so many tokens or more; the published runs took 2,000."""
+
+    def build(self, seed: int) -> RequestTable:
+        """Draw the requests; the same seed gives the same table."""
+        from envs.workloads import copilot_calls
+
+        options = self.model_dump(exclude={"kind", "requests"})
+        return copilot_calls(self.requests, seed, **options)
+
+
+class Vtc(Strict):
+    """A synthetic workload of the VTC paper (OSDI 2024); its clients are the tenants."""
+
+    kind: Literal["vtc"]
+    suite: Literal[
+        "overload",
+        "overload-multi",
+        "proportional",
+        "on_off_less",
+        "on_off_overload",
+        "increase",
+        "poisson_short_long",
+        "poisson_short_long_2",
+        "dist_shift",
+        "weighted",
+    ]
+    """Which workload (`envs.workloads.VTC_SUITES`)."""
+    duration_s: float | None = Field(default=None, gt=0)
+    """Seconds over which requests are sent; without it, as in the paper."""
+    rate_scale: float = Field(default=1.0, gt=0)
+    """Factor on all rates."""
+    requests: int | None = Field(default=None, ge=1)
+    """Take at most so many requests."""
+
+    def build(self, seed: int) -> RequestTable:
+        """Draw the requests; the same seed gives the same table."""
+        from envs.workloads import vtc_suite
+
+        options: dict[str, Any] = {"duration_s": self.duration_s, "rate_scale": self.rate_scale}
+        table = vtc_suite(self.suite, seed, **options)
+        return table if self.requests is None else table[: self.requests]
+
+
 class Trace(Strict):
     """A recorded trace (`envs.workloads.read_trace`), or a part of it.
 
@@ -183,4 +247,6 @@ class Trace(Strict):
             raise ValueError(f"{self.path}: {error}") from None
 
 
-Workload = Annotated[RouterMix | RouterClasses | Azure | Trace, Field(discriminator="kind")]
+Workload = Annotated[
+    RouterMix | RouterClasses | Azure | Copilot | Vtc | Trace, Field(discriminator="kind")
+]

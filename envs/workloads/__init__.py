@@ -9,6 +9,8 @@ from .labels import Labels
 from .readers import TRACE_FORMATS, TraceWarning, read_trace, trace_files, trace_format
 from .summary import convert, describe
 from .table import RequestTable
+from .tenants import copilot_calls, copilot_replay
+from .vtc import VTC_SUITES, VtcSuite, vtc_suite
 
 __all__ = [
     "COLUMNS",
@@ -18,19 +20,24 @@ __all__ = [
     "PROCESSES",
     "TIERS",
     "TRACE_FORMATS",
+    "VTC_SUITES",
     "Labels",
     "RequestTable",
     "TraceError",
     "TraceWarning",
     "UnknownFormatError",
+    "VtcSuite",
     "arrivals",
     "azure",
     "convert",
+    "copilot_calls",
+    "copilot_replay",
     "describe",
     "read_trace",
     "router_classes",
     "router_mix",
     "trace_files",
     "trace_format",
+    "vtc_suite",
     "within",
 ]

@@ -203,6 +203,9 @@ def _about(case: Case, records: Sequence[Record]) -> list[str]:
 
 def _load(case: Case, records: Sequence[Record]) -> str:
     workload = case.scenario.workload
+    if workload.kind in ("copilot", "vtc"):
+        table = case.episode(records[0].seed).table
+        return f"{len(table):,} requests of {workload.kind}: {table.source}"
     if workload.kind != "trace":
         rate = "its own rate" if workload.rate is None else f"{workload.rate:g}/s"
         about = f"{workload.requests} requests of {workload.kind}"

@@ -161,6 +161,8 @@ def test_points_of_a_users_file(tmp_path):
         {"kind": "azure_code", "rate": 3.0, "arrivals": "gamma", "cv": 4.0},
         {"kind": "router_mix", "rate": 3.0, "arrivals": "mmpp", "burst_share": 0.2},
         {"kind": "router_classes", "rate": 3.0, "arrivals": "at_once", "pattern": "LH then HL"},
+        {"kind": "copilot", "users": 6, "max_request_tokens": None, "held_out": ["app-7"]},
+        {"kind": "vtc", "suite": "overload"},
     ],
 )
 def test_every_kind_of_workload(workload):

@@ -1,0 +1,145 @@
+"""The multi-tenant schedulers by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from baselines.scheduling.counters import (
+    PROFILED_COST,
+    charge_ahead,
+    charge_at_end,
+    charge_normalised,
+    charge_profile,
+    charge_tokens,
+    smallest_counter,
+)
+from envs.simulator import Scheduler
+
+VTC_SOURCE = "VTC, OSDI 2024"
+FAIRSERVE_SOURCE = "FairServe, arXiv:2411.15997"
+_TOKENS = ("input_weight", "output_weight")
+_AHEAD = (*_TOKENS, "memory", "per_tenant")
+_PROFILE = ("per_input", "per_output", "per_product", "per_output_squared", "constant")
+
+RPM_LIMITS = (5, 10, 15, 20, 30)
+"""Requests a minute of the papers' rate limits: `fcfs` with `rate_limit` of `EngineConfig`.
+
+FairServe's version sets `kill_interactions` as well.
+"""
+
+_ALL = (
+    Scheduler(
+        "vtc",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_tokens,
+        lift="queued",
+        parameters=(1.0, 2.0),
+        parameter_names=_TOKENS,
+        source=f"{VTC_SOURCE}, Alg. 2; counters lifted as in its artifact",
+    ),
+    Scheduler(
+        "vtc_paper",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_tokens,
+        lift="last",
+        parameters=(1.0, 2.0),
+        parameter_names=_TOKENS,
+        source=f"{VTC_SOURCE}, Alg. 2 with lines 8-10",
+    ),
+    Scheduler(
+        "vtc_artifact",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_tokens,
+        lift="queued",
+        overcharge=True,
+        parameters=(1.0, 2.0),
+        parameter_names=_TOKENS,
+        source=f"{VTC_SOURCE}, artifact: with a token too many charged at each completion",
+    ),
+    Scheduler(
+        "lcf",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_tokens,
+        lift="none",
+        parameters=(1.0, 2.0),
+        parameter_names=_TOKENS,
+        source=f"{VTC_SOURCE}: least counter first, VTC without the lift",
+    ),
+    Scheduler(
+        "vtc_predict",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_ahead,
+        lift="queued",
+        parameters=(1.0, 2.0, 4.0, 1.0),
+        parameter_names=_AHEAD,
+        source=f"{VTC_SOURCE}, artifact: the tenant's running mean is charged ahead",
+    ),
+    Scheduler(
+        "vtc_predicted",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_ahead,
+        lift="queued",
+        parameters=(1.0, 2.0, 4.0, 0.0),
+        parameter_names=_AHEAD,
+        source=f"{VTC_SOURCE}, 4.4: predicted outputs charged ahead; VTC-oracle with true ones",
+    ),
+    Scheduler(
+        "vtc_profile",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_profile,
+        lift="queued",
+        parameters=PROFILED_COST,
+        parameter_names=_PROFILE,
+        source=f"{VTC_SOURCE}, profiled cost of an A10G with a 7B model",
+    ),
+    Scheduler(
+        "wsc",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_normalised,
+        lift="queued",
+        parameters=(1.0, 2.0),
+        parameter_names=_TOKENS,
+        source=f"{FAIRSERVE_SOURCE}, Eq. 3, charged as tokens come",
+    ),
+    Scheduler(
+        "wsc_at_end",
+        smallest_counter,
+        kind="tenant",
+        charge=charge_at_end,
+        lift="queued",
+        parameters=(1.0, 2.0),
+        parameter_names=_TOKENS,
+        source=f"{FAIRSERVE_SOURCE}, artifact: charged at completion",
+    ),
+)
+_BY_NAME = {scheduler.name: scheduler for scheduler in _ALL}
+
+
+def schedulers() -> dict[str, Scheduler]:
+    """All multi-tenant schedulers by name."""
+    return dict(_BY_NAME)
+
+
+def scheduler(name: str, **parameters: float) -> Scheduler:
+    """A scheduler by name, with some of its parameters replaced.
+
+    Raises:
+        ValueError: The scheduler or a parameter is unknown; the message lists those that exist.
+    """
+    if name not in _BY_NAME:
+        raise ValueError(f"scheduler {name!r} is unknown; choose of {sorted(_BY_NAME)}")
+    chosen = _BY_NAME[name]
+    unknown = set(parameters) - set(chosen.parameter_names)
+    if unknown:
+        known = ", ".join(chosen.parameter_names)
+        raise ValueError(f"{name} has no parameter {sorted(unknown)}; it has: {known}")
+    values = dict(zip(chosen.parameter_names, chosen.parameters, strict=True)) | parameters
+    return replace(chosen, parameters=tuple(values.values()))
