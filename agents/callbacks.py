@@ -192,9 +192,17 @@ class Keeper(BaseCallback):
 
 
 def best_score(run: Run) -> tuple[int, float, float] | None:
-    """Steps, lost requests and mean E2E of the best policy so far, None before the first."""
+    """Steps, lost requests and mean E2E of the best policy so far, None before the first.
+
+    Raises:
+        ValueError: The file of the score is damaged.
+    """
     path = run.folder / "best" / "score.json"
     if not path.is_file():
         return None
     found = read_json(path)
-    return int(found["steps"]), float(found["lost"]), float(found["e2e_mean_s"])
+    try:
+        return int(found["steps"]), float(found["lost"]), float(found["e2e_mean_s"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        problem = "must hold numbers named steps, lost and e2e_mean_s"
+        raise ValueError(f"{path} {problem}: remove {path.parent}") from None

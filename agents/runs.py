@@ -29,6 +29,7 @@ from typing import Any
 import yaml
 
 from agents.settings import RunConfig, parse_config
+from envs.scenarios.yaml_file import read_yaml
 from envs.version import __version__
 
 _PACKAGES = ("gymnasium", "numba", "numpy", "sb3-contrib", "stable-baselines3", "torch")
@@ -137,11 +138,12 @@ class Run:
             if folder.is_dir() and steps_of(folder) > steps:
                 shutil.rmtree(folder)
         if self.validation.is_file():
-            with self.validation.open(newline="", encoding="utf-8") as file:
-                header, *rows = [*csv.reader(file)] or [[]]
+            with self.validation.open(newline="", encoding="utf-8", errors="replace") as file:
+                header, *rows = [row for row in csv.reader(file) if row] or [[]]
             text = io.StringIO(newline="")
             # A row that a crash cut short is later than any checkpoint.
-            kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= steps]
+            whole = [row for row in rows if len(row) == len(header) and row[0].isdecimal()]
+            kept = [row for row in whole if int(row[0]) <= steps]
             csv.writer(text).writerows([header, *kept] if header else [])
             write_text(self.validation, text.getvalue())
 
@@ -151,11 +153,16 @@ class Run:
         Args:
             steps: Steps done before.
             about: Plain values, such as the command and the machine.
+
+        Raises:
+            ValueError: The file is damaged.
         """
         path = self.folder / "metadata.yaml"
-        starts = []
+        starts: Any = []
         if path.is_file():
-            starts = yaml.safe_load(path.read_text(encoding="utf-8"))["starts"]
+            starts = read_yaml(path).get("starts")
+            if not isinstance(starts, list):
+                raise ValueError(f"{path}: starts: must be a list; remove the file to go on")
         now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
         start = {"date": now, "at_step": steps, **about, "versions": versions()}
         text = yaml.safe_dump({"starts": [*starts, start]}, sort_keys=False, allow_unicode=True)

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train routing": ("scripts.train", "train a routing policy by reinforcement learning"),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
     "fit-cost-model": ("scripts.fit_cost_model", "fit the GPU cost models to measurements"),
+    "profile-gpu": ("scripts.profile_gpu", "time a model's steps on a GPU, for a cost model"),
     "catalogue": ("scripts.catalogue", "list what can be named: routers, GPUs, models, ..."),
     "scenarios": ("scripts.scenarios", "list the preset scenarios, or show one"),
     "trace": ("scripts.trace", "describe a trace, or convert it to a request table"),

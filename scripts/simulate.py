@@ -128,7 +128,8 @@ def _identity(args: Args, case: Case, router: Contender) -> dict[str, Any]:
 
 def _refuse_others(folder: Path, identity: dict[str, Any]) -> None:
     """Keep results of another configuration from being written over."""
-    import yaml
+    from envs.scenarios import ScenarioError
+    from envs.scenarios.yaml_file import read_yaml
 
     mend = "give another folder with -o, or --overwrite to replace them"
     if folder.is_file():
@@ -136,10 +137,11 @@ def _refuse_others(folder: Path, identity: dict[str, Any]) -> None:
     if not any((folder / name).exists() for name in _FILES):
         return
     try:
-        old = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        old = old["identity"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        raise ValueError(f"{folder}: nobody knows what made the results there; {mend}") from None
+        old = read_yaml(folder / "config.yaml").get("identity")
+    except ScenarioError:
+        old = None
+    if not isinstance(old, dict):
+        raise ValueError(f"{folder}: nobody knows what made the results there; {mend}")
     differing = [key for key in identity if old.get(key) != identity[key]]
     if differing:
         raise ValueError(

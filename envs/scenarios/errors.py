@@ -30,9 +30,19 @@ class ScenarioError(ValueError):
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Close matches of `name` as a sentence, or all of `known` where nothing is close."""
-    names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    names = sorted(map(str, known))
+    text = name if isinstance(name, str) else shown(name)
+    close = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        return "a huge number"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def from_validation(error: ValidationError, source: str, data: object) -> ScenarioError:
@@ -53,7 +63,7 @@ def from_validation(error: ValidationError, source: str, data: object) -> Scenar
     elif first["type"] != "value_error" and isinstance(
         first["input"], str | int | float | bool | None
     ):
-        message += f", not {first['input']!r}"
+        message += f", not {shown(first['input'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return ScenarioError(source, message + more, _keys(first["loc"], data))
 

@@ -9,6 +9,7 @@ written is merged over what it starts from: mappings key by key, everything else
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from envs.scenarios.errors import ScenarioError, did_you_mean, from_validation
+from envs.scenarios.errors import ScenarioError, did_you_mean, from_validation, shown
 from envs.scenarios.fleet import Fleet
 from envs.scenarios.schema import Scenario
 from envs.scenarios.strict import Strict
@@ -60,7 +61,7 @@ def parse_scenario(data: object, source: str = "scenario") -> Scenario:
         ScenarioError: As `load_scenario`.
     """
     if not isinstance(data, dict):
-        raise ScenarioError(source, f"must be a mapping of keys to values, not {data!r:.80}")
+        raise ScenarioError(source, f"must be a mapping of keys to values, not {shown(data)}")
     plain = _plain(Scenario, data, Path(), source, ())
     return _check(Scenario, {"name": source} | plain, source)
 
@@ -116,7 +117,7 @@ def _find(kind: type[Strict], reference: str, folder: Path) -> tuple[Path, str]:
     noun = kind.__name__.lower()
     file, _, point = reference.partition("#")
     path = folder / file
-    if path.is_file():
+    if os.path.isfile(path):  # unlike the method of paths, it takes a name of any length
         return path, point
     if path.suffix in {".yaml", ".yml"} or "/" in file:
         raise ScenarioError(str(path), f"there is no such {noun} file")
@@ -131,10 +132,10 @@ def _point(points: object, point: str, path: Path) -> Data:
     if not point:
         choice = ", ".join(f"{path.name}#{name}" for name in points)
         raise ScenarioError(str(path), f"holds several scenarios, name one: {choice}")
-    if point not in points:
-        raise ScenarioError(str(path), f"no point {point!r}; {did_you_mean(point, points)}")
-    changes: Data = points[point]
-    return changes
+    named: dict[str, Data] = {str(name): changes for name, changes in points.items()}
+    if point not in named:
+        raise ScenarioError(str(path), f"no point {point!r}; {did_you_mean(point, named)}")
+    return named[point]
 
 
 def _plain(
@@ -145,7 +146,9 @@ def _plain(
     if "extends" in data:
         parent = data["extends"]
         if not isinstance(parent, str):
-            raise ScenarioError(source, f"must be a name or a file, not {parent!r}", ("extends",))
+            raise ScenarioError(
+                source, f"must be a name or a file, not {shown(parent)}", ("extends",)
+            )
         try:
             base, _ = _file(kind, parent, folder, trail)
         except ScenarioError as error:

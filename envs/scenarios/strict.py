@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from envs.scenarios.errors import did_you_mean
+from envs.scenarios.errors import did_you_mean, shown
 
 
 class Strict(BaseModel):
@@ -25,5 +25,5 @@ class Strict(BaseModel):
             for key in data:
                 if key not in cls.model_fields:
                     mend = did_you_mean(key, cls.model_fields)
-                    raise ValueError(f"unknown key {key!r}; {mend}")
+                    raise ValueError(f"unknown key {shown(key)}; {mend}")
         return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envs.simulator import cache, queues, tenants
-from envs.simulator.batch import generated_at, leave_counts
+from envs.simulator.batch import generated_at, leave_counts, turn_away
 from envs.simulator.jit import compiled
 from envs.simulator.layout import ADMIT, GROWTH, ORACLE, REJECTED_INTERACTION
 from envs.simulator.memory import (
@@ -147,13 +147,9 @@ def next_head(s: Any, i: int) -> int:
 @compiled
 def reject_at(s: Any, i: int, r: int, status: int) -> None:
     """Turn a request away that waits at instance i, in no queue."""
-    row = request(s, r)
     leave_counts(s, i, r)
-    row.status = status
-    row.instance = -1
-    row.dispatch_ps = -1
+    turn_away(s, r, status)
     s.at_instances -= 1
-    s.rejected += 1
     s.limited += 1
 
 

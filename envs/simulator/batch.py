@@ -175,5 +175,15 @@ def enqueue(s: Any, i: int, r: int) -> None:
         request(s, r).key = queues.rank(s, i, r)
     queues.push(s, i, r)
     eng.queued += 1
-    if s.tracked == 1:
-        tenants.count_waiting(s, r, 1)
+
+
+@compiled
+def turn_away(s: Any, r: int, status: int) -> None:
+    """Reject a request that is in no queue; nothing of what it had before counts."""
+    row = request(s, r)
+    row.status = status
+    row.instance = -1
+    row.dispatch_ps = -1
+    row.admit_ps = -1
+    row.first_token_ps = -1
+    s.rejected += 1

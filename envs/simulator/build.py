@@ -99,7 +99,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     traits = _traits(columns, options, requests) if traited else np.zeros(1, TRAITS_DTYPE)
     slots = max(engine.max_num_seqs for engine in fleet)
     leaves = 1 << max(1, (size - 1).bit_length())
-    tenants = _tenants(columns, int(traits["tenant"].max(initial=0)) + 1)
+    tenants = _tenants(columns, int(np.max(columns.tenant, initial=0)) + 1)
     prefixes = int(traits["prefix"].max(initial=0)) + 1 if caches else 1
     lined = ranked or adapters
     lines = np.zeros((size, len(tenants)) if lined else (1, 1), LINE_DTYPE)

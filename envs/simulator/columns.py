@@ -15,6 +15,9 @@ from envs.simulator.layout import NEVER, PS_PER_S
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
 
+_ANY_MODEL = ("", "default")
+"""What the model column holds where a request names none."""
+
 
 def seconds_to_ps(seconds: float) -> int:
     """Integer picoseconds of a time in seconds; beyond the clock's range is never.
@@ -90,10 +93,11 @@ def _models(
     if not any(engine.model for engine in fleet) or "model" not in table.given:
         return tuple(dict.fromkeys(engine.model for engine in fleet if engine.model)), -1
     labels = table.model
-    names = tuple(dict.fromkeys([*(e.model for e in fleet if e.model), *labels.names]))
+    asked = [name for name in labels.names if name not in _ANY_MODEL]
+    names = tuple(dict.fromkeys([*(e.model for e in fleet if e.model), *asked]))
     if len(names) >= 2**15:
         raise ValueError(f"{len(names)} models are more than the simulator tells apart")
-    place = np.array([names.index(name) for name in labels.names], np.int64)
+    place = np.array([names.index(n) if n in names else -1 for n in labels.names], np.int64)
     return names, place[labels.codes]
 
 

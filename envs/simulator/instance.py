@@ -24,6 +24,7 @@ from envs.simulator.batch import (
 )
 from envs.simulator.jit import compiled
 from envs.simulator.layout import (
+    ARRIVE,
     CHUNKED,
     DECODE,
     GROWTH,
@@ -341,7 +342,11 @@ def _enter(s: Any, i: int, r: int) -> None:
             return
     if s.counted == 1:
         tenants.post_all(s)
-        tenants.arrive(s, r)
+        tenants.lift(s, r)
+    if s.tracked == 1:
+        tenants.count_waiting(s, r, 1)
+    if s.counted == 1 and traits(s, r).entered == 0:
+        tenants.charge(s, ARRIVE, 0, 0, r)
     if s.limit > 0 or s.counted == 1:
         traits(s, r).entered = 1
     enqueue(s, i, r)
@@ -442,6 +447,8 @@ def strip(s: Any, i: int) -> int:
         eng.queued -= 1
         if s.tracked == 1:
             tenants.count_waiting(s, r, -1)
+        if eng.caches == 1:
+            traits(s, r).kept = 0
         request(s, r).right = first
         first = r
     while eng.line_root >= 0:

@@ -8,6 +8,7 @@ import numpy as np
 from numba import types
 
 from envs.simulator import cache, queues
+from envs.simulator.batch import turn_away
 from envs.simulator.instance import (
     end_stretch,
     mark_pending,
@@ -354,8 +355,7 @@ def carry_out(s: Any, action: int) -> bool:
     if request_fits(s, r, i):
         receive(s, i, r)
     else:
-        row.status = REJECTED_INSTANCE
-        s.rejected += 1
+        turn_away(s, r, REJECTED_INSTANCE)
         s.misrouted += 1
     return obeyed
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from envs.simulator.jit import compiled
 from envs.simulator.layout import (
-    ARRIVE,
     LIFT_LAST,
     LIFT_NONE,
     PS_PER_S,
@@ -75,8 +74,8 @@ def charge_again(s: Any, i: int) -> None:
 
 
 @compiled
-def arrive(s: Any, r: int) -> None:
-    """Lift the counter of a tenant that comes back, then charge the arrival."""
+def lift(s: Any, r: int) -> None:
+    """Lift the counter of a tenant that comes back."""
     own = traits(s, r)
     account, row = tenant(s, own.tenant), scheduler_row(s, engine(s, 0).scheduler)
     if row.lift != LIFT_NONE and account.queued == 0:
@@ -89,8 +88,6 @@ def arrive(s: Any, r: int) -> None:
             found, least = True, tenant(s, s.last_tenant).counter
         if found:
             account.counter = max(account.counter, least)
-    if own.entered == 0:
-        charge(s, ARRIVE, 0, 0, r)
 
 
 @compiled

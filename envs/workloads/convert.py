@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,17 @@ def frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array
 
 
+def shape(values: Any) -> tuple[int, ...]:
+    """Dimensions of an array, a sequence or a single value; two where lists have other lengths."""
+    # NumPy would count the dimensions of Labels by looking at every row.
+    if isinstance(values, Labels):
+        return (len(values),)
+    try:
+        return np.shape(values)
+    except ValueError:
+        return (len(values), 1)
+
+
 def to_column(name: str, values: Any, n: int, fault: Fault) -> Any:
     """A column of length n from an array, a sequence or a single value for all rows.
 
@@ -26,13 +38,13 @@ def to_column(name: str, values: Any, n: int, fault: Fault) -> Any:
     rule = COLUMNS[name]
     if rule.kind == "label" and isinstance(values, str):
         values = Labels.constant(values, n, TIERS if name == "tier" else ())
-    # NumPy would count the dimensions of Labels by looking at every row.
-    dimensions = 1 if isinstance(values, Labels) else np.ndim(values)
-    size = len(values) if isinstance(values, Labels) else np.size(values)
-    if dimensions > 1 or (dimensions == 1 and size != n):
-        problem = f"has {size} values in {dimensions} dimension(s) for {n} requests"
+    found = shape(values)
+    if len(found) > 1 or (found and found[0] != n):
+        problem = f"has {math.prod(found)} values in {len(found)} dimension(s) for {n} requests"
         raise fault(None, name, problem, "Give one value a request")
     if rule.kind == "label":
+        if not found:
+            raise fault(None, name, "holds values that are not text", "Give printable text")
         return _to_labels(name, values, fault)
     numbers = _to_numbers(name, values, rule.kind, fault)
     if numbers.ndim == 0:
@@ -45,6 +57,11 @@ def to_column(name: str, values: Any, n: int, fault: Fault) -> Any:
 
 def _to_labels(name: str, values: Any, fault: Fault) -> Labels:
     known = TIERS if name == "tier" else ()
+    if isinstance(values, Labels):
+        for text in values.names:
+            if not text.isprintable():
+                problem = f"the value {text!r} holds a control character"
+                raise fault(None, name, problem, "Give printable text")
     try:
         labels = values if isinstance(values, Labels) else Labels.encode(values, known)
     except (ValueError, TypeError) as error:
@@ -67,12 +84,14 @@ def _to_numbers(name: str, values: Any, kind: str, fault: Fault) -> npt.NDArray[
     if array.dtype.kind not in "iuf":
         try:
             array = array.astype(np.float64) if array.dtype.kind == "O" else None
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             array = None
         if array is None:
             raise fault(None, name, "holds values that are not numbers", f"Give {number}s")
     if kind == "time":
         return array.astype(np.float64, copy=False)
+    if array.dtype == np.float16:
+        array = array.astype(np.float64)  # the limits below are beyond its range
     flat = np.atleast_1d(array)
     if array.dtype.kind == "f":
         good = np.isfinite(flat) & (np.floor(flat) == flat) & (np.abs(flat) < 2.0**63)

@@ -313,7 +313,13 @@ def _parquet_column(path: Path, name: str, column: pa.ChunkedArray) -> Any:
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         return encoded.unify_dictionaries().combine_chunks().to_pandas().array
     if pa.types.is_timestamp(kind):
-        return column.cast(pa.timestamp("ns", kind.tz)).to_numpy()
+        try:
+            return column.cast(pa.timestamp("ns", kind.tz)).to_numpy()
+        except pa.ArrowInvalid:
+            problem, mend = "holds times outside the years 1678 to 2261", "Correct or drop the rows"
+            raise TraceError(problem, mend=mend, path=path, column=name) from None
+    if pa.types.is_float16(kind):
+        return column.to_numpy().astype(np.float32)  # its range is too small to compare with limits
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return column.to_numpy()
     mend = "Store numbers or text"

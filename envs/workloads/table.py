@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .columns import COLUMNS, REQUIRED, TIERS, Fault, check
-from .convert import frozen, to_column
+from .convert import frozen, shape, to_column
 from .errors import TraceError
 from .labels import Labels
 
@@ -110,7 +111,7 @@ class RequestTable:
         for name in REQUIRED:
             if name not in columns:
                 raise fault(None, name, "the column is missing", f"Give {', '.join(REQUIRED)}")
-        n = np.size(columns["arrival_s"])
+        n = math.prod(shape(columns["arrival_s"]))
         if n == 0:
             raise fault(None, "arrival_s", "there are no requests", "Give at least one")
         built = {name: to_column(name, values, n, fault) for name, values in columns.items()}

@@ -23,6 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from envs.scenarios import ScenarioError
+from envs.scenarios.yaml_file import read_yaml
 from envs.simulator import Result
 from envs.workloads import RequestTable
 
@@ -84,9 +86,10 @@ class Store:
             return None
         try:
             record = Record(**json.loads(pq.read_schema(path).metadata[_KEY]))
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError):
             return None  # a damaged file is made again
-        return record if (record.scenario, record.router) == (scenario, router) else None
+        same = (record.scenario, record.seed, record.router) == (scenario, seed, router)
+        return record if same and _holds_numbers(record.summary, record.curves) else None
 
     def _part(self, scenario: str, seed: int, router: str) -> Path:
         return self.folder / "requests" / f"{slug(scenario)}.{seed}.{slug(router)}.parquet"
@@ -124,14 +127,11 @@ class Store:
                 differs.
         """
         path = self.folder / "config.yaml"
-        old: dict[str, Any] = {}
-        if path.exists():
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            old = (content.get("identity") if isinstance(content, dict) else None) or {}
+        old = _identity(path)
         if not old and any((self.folder / "requests").glob("*.parquet")):
             raise ValueError(
-                f"{path}: missing or empty, so nobody knows what made the results beside it; "
-                "give another folder with -o, or --overwrite to throw them away"
+                f"{path}: missing, empty or damaged, so nobody knows what made the results beside "
+                "it; give another folder with -o, or --overwrite to throw them away"
             )
         identity = json.loads(json.dumps(identity))
         differing = list(_differences(old, identity)) if old else []
@@ -231,6 +231,28 @@ def _whole(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _holds_numbers(summary: Any, curves: Any) -> bool:
+    """Whether the parts of a record, which the file does not type, are what they should be."""
+    if not (isinstance(summary, dict) and isinstance(curves, dict)):
+        return False
+    if not all(isinstance(curve, list) for curve in curves.values()):
+        return False
+    values = [*summary.values(), *(value for curve in curves.values() for value in curve)]
+    return all(isinstance(value, float | int) for value in values)
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    """What made the results beside a `config.yaml`; empty where that cannot be told."""
+    try:
+        found = json.loads(json.dumps(read_yaml(path).get("identity")))
+    except (ScenarioError, TypeError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    parts = (found.get(part, {}) for part in ("scenarios", "routers"))
+    return found if all(isinstance(part, dict) for part in parts) else {}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

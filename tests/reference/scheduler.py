@@ -71,7 +71,7 @@ NAMED: dict[str, tuple[Rank | None, str]] = {
 def resolve(queue: Any) -> Scheduler:
     """Give the scheduler of a name, or of an object like `envs.simulator.Scheduler`."""
     if isinstance(queue, str):
-        return Scheduler(*NAMED[queue])
+        return Scheduler(*NAMED[queue], parameters=(60e12, 5e12) if queue == "dpa" else ())
     rank, kind = NAMED[queue.name] if queue.name in NAMED else (queue.rank, queue.kind)
     return Scheduler(
         rank, kind, queue.charge, queue.lift, queue.overcharge, tuple(queue.parameters)

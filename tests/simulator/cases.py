@@ -67,6 +67,7 @@ def build_case(source: Source) -> Case:
     step = int(costs[0].tables(1, 1).decode_ps[1]) + costs[0].context_ps * (largest_prompt // 2)
     if limited:
         step = math.ceil(step / unit) * unit
+    tick = 8 * step if limited else step  # there are few hours in a test
 
     requests = []
     arrival = source.choice((0, 0, step))
@@ -96,7 +97,7 @@ def build_case(source: Source) -> Case:
             stray_percent=source.choice((0, 0, 20)),
         ),
         queue_order=source.choice(("fcfs", "sjf")),
-        interval_ps=source.choice((0, 0, 0, step, 3 * step, step + unit, 10 * step)),
+        interval_ps=source.choice((0, 0, 0, tick, 3 * tick, tick + unit, 10 * tick)),
         window=source.integer(1, 3),
         closed_loop=source.choice((False, False, True)),
         rate_limit=(
@@ -105,7 +106,7 @@ def build_case(source: Source) -> Case:
             else None
         ),
         outages=_outages(source, requests, costs, unit, step),
-        poll_ps=source.choice((0, 0, 0, step, 3 * step, 10 * step, step + unit)),
+        poll_ps=source.choice((0, 0, 0, tick, 3 * tick, 10 * tick, tick + unit)),
         overrun_tokens=source.choice((1, 1, 2, 10)),
         overrun_percent=source.choice((0, 0, 20, 150)),
         tenant_weights=source.choice(((), (1.0, 2.0, 0.5, 3.0))),

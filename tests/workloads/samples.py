@@ -36,6 +36,13 @@ TABLE = """arrival_s,tenant,prompt_tokens,output_tokens
 1.5,b,20,4
 2.0,a,30,5
 """
+WHOLE = """request_id,arrival_s,region,model,tier,tenant,application,interaction,call_index,\
+calls_in_interaction,prompt_tokens,system_tokens,output_tokens,deadline_s,priority,\
+predicted_output_tokens,prefix_id,prefix_tokens
+4,0.0,eu,m,IW-F,a,chat,7,0,2,10,2,3,9.5,0,4,-1,0
+5,1.5,us,m,NIW,b,code,7,1,2,20,0,4,inf,-1,-1,3,8
+9,2.0,eu,n,IW-N,a,chat,8,0,1,30,0,5,inf,2,6,3,16
+"""
 TEXTS = {
     "azure.csv": AZURE,
     "burstgpt.csv": BURSTGPT,

@@ -130,16 +130,24 @@ def _parquet(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
 def _windows(path: Path, start: float, stop: float, clients: Iterable[int] | None) -> pd.DataFrame:
     data = _parquet(path, TRACE_COLUMNS)
     fault = parquet_fault(path)
+    if not len(data["t"]):
+        raise TraceError("there are no windows", mend="Fetch the file again", path=path)
     for name in ("client", "t", "rate", "p1"):
         values = data[name]
         kind = getattr(getattr(values, "dtype", None), "kind", "O")
         if kind not in "iuf":
             raise fault(0, name, "is not a number", "Fetch the file again")
+        # Narrow integers would overflow in the sums below.
+        data[name] = values = np.asarray(values, np.float64)
         low = values >= 0 if name in ("client", "t") else values > 0
         good = np.isfinite(values) & low & (values < 1e9)
         if not good.all():
             row = int(np.argmin(good))
-            raise fault(row, name, f"the value {values[row]} is out of range", "Drop the row")
+            raise fault(row, name, f"the value {values[row]:g} is out of range", "Drop the row")
+    whole = data["client"] == np.floor(data["client"])
+    if not whole.all():
+        raise fault(int(np.argmin(whole)), "client", "is not a whole number", "Correct the row")
+    data["client"] = data["client"].astype(np.int64)
     pattern = np.asarray(data["pat"], dtype=object)
     known = np.isin(pattern, ["Gamma", "Weibull", "Exponential"])
     if not known.all():

@@ -16,6 +16,9 @@ UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 EPOCH_S = (1e8, 4.1e9)
 """Times within (1973 .. 2099) are taken as Unix times, which count seconds from 1970."""
 
+# Beyond them, 64 bits are too few for nanoseconds.
+_FIRST, _LAST = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2261-12-31", tz="UTC")
+
 
 def seconds(values: Any, unit: str | None, fault: Fault) -> npt.NDArray[np.float64]:
     """Convert times to float64 seconds.
@@ -45,6 +48,11 @@ def seconds(values: Any, unit: str | None, fault: Fault) -> npt.NDArray[np.float
         raise ValueError(f"time_unit (--time-unit) is {unit!r}; choose of {[*UNITS, 'timestamp']}")
     if kind == "M":
         stamps = values.astype("datetime64[ns]").astype(np.int64)
+        good = (stamps > _FIRST.as_unit("ns").value) & (stamps < _LAST.as_unit("ns").value)
+        if not good.all():
+            row = int(np.argmin(good))
+            problem = f"{values[row]} lies outside the years 1678 to 2261"
+            raise fault(row, "arrival_s", problem, "Correct or drop the row")
     else:
         numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy()
         if (told := unix_unit(numbers)) is not None:
@@ -65,8 +73,7 @@ def unix_unit(times: npt.NDArray[Any]) -> str | None:
 def _parse(texts: pd.Series[Any], fault: Fault) -> npt.NDArray[np.int64]:
     options: dict[str, Any] = {"format": "ISO8601", "utc": True, "errors": "coerce"}
     parsed = pd.to_datetime(texts, **options)
-    low, high = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2261-12-31", tz="UTC")
-    good = parsed.notna() & (parsed > low) & (parsed < high)
+    good = parsed.notna() & (parsed > _FIRST) & (parsed < _LAST)
     # A bare number such as 20240510 is a date to ISO 8601, and a mistake in a trace.
     short = texts.str.len() < len("2024-05-10")
     good &= ~short
