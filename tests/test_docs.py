@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from baselines.routing import routers
+from baselines.scheduling import schedulers
 from tests.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,4 +41,10 @@ def test_links_to_files_exist() -> None:
 def test_every_routing_rule_is_described() -> None:
     page = (ROOT / "docs" / "routers.md").read_text()
     missing = [name for name in routers() if f"`{name}`" not in page]
+    assert not missing
+
+
+def test_every_scheduler_is_described() -> None:
+    page = (ROOT / "docs" / "tenants.md").read_text()
+    missing = [name for name in schedulers() if f"`{name}`" not in page]
     assert not missing

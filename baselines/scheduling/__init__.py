@@ -1,9 +1,11 @@
 """Schedulers that are not learned: the order in which an instance admits what waits.
 
-Multi-tenant ones charge counters: VTC (OSDI 2024) and its variants, least counter first, and
-FairServe's weighted service counter (arXiv:2411.15997).
+`schedulers()` lists the multi-tenant ones, `scheduler("vtc", output_weight=1.0)` gives one: VTC
+(OSDI 2024) and its variants, least counter first, and FairServe's weighted service counter
+(arXiv:2411.15997). Those that need no counters are `envs.simulator.SCHEDULERS`.
 """
 
+from baselines.scheduling.catalogue import RPM_LIMITS, scheduler, schedulers
 from baselines.scheduling.weights import application_weights
 
-__all__ = ["application_weights"]
+__all__ = ["RPM_LIMITS", "application_weights", "scheduler", "schedulers"]

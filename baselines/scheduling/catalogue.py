@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from baselines.scheduling.counters import (
     PROFILED_COST,
     charge_ahead,
@@ -22,7 +20,7 @@ _AHEAD = (*_TOKENS, "memory", "per_tenant")
 _PROFILE = ("per_input", "per_output", "per_product", "per_output_squared", "constant")
 
 RPM_LIMITS = (5, 10, 15, 20, 30)
-"""Requests a minute of the papers' rate limits: `fcfs` with `rate_limit` of `EngineConfig`.
+"""Requests a minute of VTC's rate limits: `RateLimit` of the simulation, with queue "fcfs".
 
 FairServe's version sets `kill_interactions` as well.
 """
@@ -87,6 +85,7 @@ _ALL = (
         lift="queued",
         parameters=(1.0, 2.0, 4.0, 0.0),
         parameter_names=_AHEAD,
+        uses_prediction=True,
         source=f"{VTC_SOURCE}, 4.4: predicted outputs charged ahead; VTC-oracle with true ones",
     ),
     Scheduler(
@@ -136,10 +135,4 @@ def scheduler(name: str, **parameters: float) -> Scheduler:
     """
     if name not in _BY_NAME:
         raise ValueError(f"scheduler {name!r} is unknown; choose of {sorted(_BY_NAME)}")
-    chosen = _BY_NAME[name]
-    unknown = set(parameters) - set(chosen.parameter_names)
-    if unknown:
-        known = ", ".join(chosen.parameter_names)
-        raise ValueError(f"{name} has no parameter {sorted(unknown)}; it has: {known}")
-    values = dict(zip(chosen.parameter_names, chosen.parameters, strict=True)) | parameters
-    return replace(chosen, parameters=tuple(values.values()))
+    return _BY_NAME[name].with_parameters(**parameters)

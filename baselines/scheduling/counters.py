@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-ARRIVE, ADMIT, TOKENS, FINISH = 0, 1, 2, 3
+from envs.simulator.scheduler import ADMIT, FINISH, TOKENS
+
 MILLION = 1_000_000
 PROFILED_COST = (0.21001891, 0.10075395, 0.0039868, 0.00324733, 1.14601454)
 """Milliseconds on an A10G with a 7B model of x input and y output tokens: per x, per y, per x y,
@@ -19,12 +20,7 @@ per y^2, and constant (OSDI 2024, artifact; the paper prints ten times these).""
 
 def smallest_counter(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
     """The tenant with the smallest counter first (OSDI 2024, Alg. 2)."""
-    return tenant.counter
-
-
-def earliest_arrival(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
-    """First come, first served, by arrival at the fleet."""
-    return request.arrival_ps
+    return int(tenant.counter)
 
 
 def charge_tokens(

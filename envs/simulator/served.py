@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from envs.simulator.state import PS_PER_S, SERVED, UNFINISHED
+from envs.simulator.layout import PS_PER_S, SERVED, UNFINISHED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -203,7 +203,7 @@ def _about(case: Case, records: Sequence[Record]) -> list[str]:
 
 def _load(case: Case, records: Sequence[Record]) -> str:
     workload = case.scenario.workload
-    if workload.kind in ("copilot", "vtc"):
+    if workload.kind == "copilot" or workload.kind == "vtc":
         table = case.episode(records[0].seed).table
         return f"{len(table):,} requests of {workload.kind}: {table.source}"
     if workload.kind != "trace":

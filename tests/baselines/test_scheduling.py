@@ -11,21 +11,17 @@ import pytest
 
 from baselines.scheduling import application_weights
 from baselines.scheduling.counters import (
-    ADMIT,
-    ARRIVE,
-    FINISH,
     MILLION,
     PROFILED_COST,
-    TOKENS,
     charge_ahead,
     charge_at_end,
     charge_normalised,
     charge_profile,
     charge_tokens,
-    earliest_arrival,
     smallest_counter,
 )
 from envs.simulator.jit import compile_function
+from envs.simulator.scheduler import ADMIT, ARRIVE, FINISH, TOKENS
 from envs.workloads import RequestTable
 
 CHARGES = [charge_tokens, charge_profile, charge_ahead, charge_normalised, charge_at_end]
@@ -135,10 +131,8 @@ def test_wsc_of_one_application_is_vtc_scaled() -> None:
     assert wsc.tenant.counter * 50 == vtc.tenant.counter
 
 
-def test_ranks() -> None:
-    tenant, request = SimpleNamespace(counter=7), SimpleNamespace(arrival_ps=3)
-    assert smallest_counter(0, request, None, tenant, None) == 7
-    assert earliest_arrival(0, request, None, tenant, None) == 3
+def test_the_smallest_counter_is_first() -> None:
+    assert smallest_counter(0, None, None, SimpleNamespace(counter=7), None) == 7
 
 
 @pytest.mark.parametrize("charge", CHARGES)
