@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -57,35 +56,40 @@ def main(args: Args) -> int:
 
 
 def _run(name: SectionName, data: Path, seed: int) -> Section:
+    """Run one section, and show how far it is; nothing is loaded that no section asks for."""
     from scripts.experiments.progress import progress
 
-    with progress(name, _STEPS[name](data)) as advance:
-        return _SECTIONS[name](data, seed, advance)
+    if name == "vllm":
+        from scripts.validation.vllm_runs import read_runs, vllm_section
+
+        with progress(name, len(read_runs(data))) as advance:
+            return vllm_section(data, advance)
+    if name == "a10g":
+        from scripts.validation import a10g
+
+        with progress(name, len(a10g.read_runs(data / "vtc_a10g"))) as advance:
+            return a10g.a10g_section(data, advance)
+    if name == "step-times":
+        from scripts.validation.step_times import FAMILIES, step_times
+
+        with progress(name, len(FAMILIES)) as advance:
+            return step_times(data, seed, advance)
+    if name == "served":
+        from scripts.validation.served import read_configurations
+        from scripts.validation.served_section import served_section, steps
+
+        configurations = read_configurations(data)
+        with progress(name, steps(configurations)) as advance:
+            return served_section(configurations, seed, advance)
+    from scripts.validation.fairserve import PUBLISHED, SEEDS, fairserve_section
+
+    with progress(name, 2 * SEEDS * len(PUBLISHED)) as advance:
+        return fairserve_section(seed, advance)
 
 
-def _step_times(data: Path, seed: int, advance: Callable[[int], None]) -> Section:
-    from scripts.validation.step_times import step_times
+def _text(values: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
-    return step_times(data, seed, advance)
-
-
-def _vllm(data: Path, seed: int, advance: Callable[[int], None]) -> Section:
-    from scripts.validation.vllm_runs import vllm_section
-
-    return vllm_section(data, advance)
-
-
-def _text(values: Any) -> str:
-    if isinstance(values, dict):
-        return ", ".join(f"{key} {value}" for key, value in values.items())
-    return str(values)
-
-
-_SECTIONS: dict[str, Callable[[Path, int, Callable[[int], None]], Section]] = {
-    "step-times": _step_times,
-    "vllm": _vllm,
-}
-_STEPS: dict[str, Callable[[Path], int]] = {"step-times": lambda data: 4, "vllm": lambda data: 2}
 
 if __name__ == "__main__":
     sys.exit(main(tyro.cli(Args)))

@@ -73,15 +73,16 @@ def calls(load: Load, harness: Harness, seed: int) -> RequestTable:
     )
 
 
-def measure(
-    cost: CostModel, kv_tokens: int, load: Load, harness: Harness, seed: int
-) -> tuple[float, float]:
-    """Simulate one point; returns mean seconds to the first token and mean seconds a token."""
+def measure(cost: CostModel, load: Load, harness: Harness, seed: int) -> tuple[float, float]:
+    """Simulate one point; returns mean seconds to the first token and mean seconds a token.
+
+    The KV cache holds the calls of all clients: how precise its entries are is not recorded.
+    """
     # The harness sets how many tokens a step has; the fit saw only lengths and concurrency.
     anywhere = dataclasses.replace(cost, fit_seqs=0, fit_tokens=0, fit_context=0)
     engine = EngineConfig(
         cost=anywhere,
-        kv_capacity_tokens=kv_tokens,
+        kv_capacity_tokens=load.concurrency * (load.isl + load.osl),
         max_num_seqs=load.concurrency,
         max_batched_tokens=max(harness.max_batched_tokens, load.concurrency),
         batching=harness.batching,

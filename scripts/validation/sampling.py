@@ -10,7 +10,13 @@ import numpy as np
 from envs.simulator import EngineConfig, simulate
 from envs.simulator.policy import HOLD
 from envs.simulator.layout import PS_PER_S
-from envs.simulator.view import generated_tokens, in_service, iterations_done, prompt_tokens, waiting
+from envs.simulator.view import (
+    generated_tokens,
+    in_service,
+    iterations_done,
+    prompt_tokens,
+    waiting,
+)
 from envs.workloads import RequestTable
 
 EVERY_S = 1.0

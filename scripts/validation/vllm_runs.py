@@ -111,6 +111,11 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def read_runs(data: Path) -> list[Run]:
+    """All runs of the folder of the measurements."""
+    return [read_run(path.parent) for path in sorted((data / "vllm_runs").glob("*/meta.json"))]
+
+
 def with_overhead(cost: CostModel, seconds: float) -> CostModel:
     """The cost model with so many seconds added to every step."""
     return dataclasses.replace(cost, overhead_s=cost.overhead_s + seconds)
@@ -188,7 +193,7 @@ def vllm_section(data: Path, advance: Callable[[int], None]) -> Section:
         data: Folder of the measurements.
         advance: Counts the runs that are done.
     """
-    runs = [read_run(path.parent) for path in sorted((data / "vllm_runs").glob("*/meta.json"))]
+    runs = read_runs(data)
     overheads = {run.name: calibrate(run) for run in runs}
     checks, details, plots = [], [], []
     for run in runs:
