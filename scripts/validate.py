@@ -70,7 +70,8 @@ def _run(name: SectionName, data: Path, seed: int) -> Section:
         with progress(name, len(a10g.read_runs(data / "vtc_a10g"))) as advance:
             return a10g.a10g_section(data, advance)
     if name == "step-times":
-        from scripts.validation.step_times import FAMILIES, step_times
+        from scripts.fit_cost_model import FAMILIES
+        from scripts.validation.step_times import step_times
 
         with progress(name, len(FAMILIES)) as advance:
             return step_times(data, seed, advance)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from envs.hardware import CostModel
 from envs.simulator import EngineConfig, Result, simulate
+from envs.simulator.config import Batching
 from envs.simulator.layout import PS_PER_S
 from envs.workloads import RequestTable
 
@@ -29,7 +30,7 @@ class Harness:
         shortest: Lengths are uniform from this share of the stated ones up to them.
     """
 
-    batching: Literal["chunked", "prefill_first"]
+    batching: Batching
     max_batched_tokens: int
     shortest: float
 

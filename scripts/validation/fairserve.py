@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from baselines.routing import router
 from baselines.scheduling import scheduler
@@ -171,8 +172,5 @@ def _mean(figures: list[dict[str, float]], key: str) -> float:
 def _in_order(run: Served) -> float:
     """Spearman's correlation of arrivals and first tokens of the calls that have one."""
     got = np.isfinite(run.first_token_s)
-    ranks = [
-        np.argsort(np.argsort(values[got], kind="stable"))
-        for values in (run.arrival_s, run.first_token_s)
-    ]
-    return float(np.corrcoef(*ranks)[0, 1])
+    found = spearmanr(run.arrival_s[got], run.first_token_s[got])
+    return float(found.statistic)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from envs.simulator import EngineConfig, simulate
-from envs.simulator.policy import HOLD
 from envs.simulator.layout import PS_PER_S
+from envs.simulator.policy import HOLD
 from envs.simulator.view import (
     generated_tokens,
     in_service,
@@ -88,12 +88,11 @@ class _Looking:
 def sampled(table: RequestTable, engine: EngineConfig) -> Samples:
     """Serve a table with one engine, and look at it every second until it is done."""
     looking = _Looking(engine.kv_block_tokens)
-    columns = {
-        name: np.concatenate([[1], getattr(table, name)])
-        for name in ("prompt_tokens", "output_tokens")
-    }
-    arrival_s = np.concatenate([[0.0], table.arrival_s])
-    with_watch = RequestTable.from_columns(arrival_s=arrival_s, **columns)
+    with_watch = RequestTable.from_columns(
+        arrival_s=np.concatenate([[0.0], table.arrival_s]),
+        prompt_tokens=np.concatenate([[1], table.prompt_tokens]),
+        output_tokens=np.concatenate([[1], table.output_tokens]),
+    )
     simulate(with_watch, [engine], looking, window=2, poll_interval_s=EVERY_S)
     seconds, running, waits, kv = np.array(looking.rows, float).T
     return Samples(seconds, running, waits, kv)

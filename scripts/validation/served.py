@@ -12,6 +12,7 @@ from scipy.optimize import least_squares
 
 from envs.hardware import CostModel
 from envs.hardware.fitting.served import served_law, served_points
+from envs.simulator.config import Batching
 from scripts.validation.closed_loop import Harness, Load, measure
 
 Key = tuple[str, str, int, str, str]
@@ -19,19 +20,28 @@ Key = tuple[str, str, int, str, str]
 
 INFERENCEMAX = {(1024, 1024), (1024, 8192), (8192, 1024)}
 """Stated prompt and output tokens of InferenceMAX, whose client is published: ten calls for each
-connection, all at once, lengths from 80 % of the stated ones up to them."""
+connection, all at once, lengths from 80 % of the stated ones up to them. Its vLLM prefills in
+chunks of 8,192 tokens (github SemiAnalysisAI/InferenceMAX, README)."""
 
-ENGINES = (("chunked", 2_048), ("chunked", 8_192), ("chunked", 16_384), ("prefill_first", 8_192))
+ENGINES: tuple[tuple[Batching, int], ...] = (
+    ("chunked", 2_048),
+    ("chunked", 8_192),
+    ("chunked", 16_384),
+    ("prefill_first", 8_192),
+)
 """Batching and tokens a step that are tried."""
 
 LENGTHS = (1.0, 0.8)
 """Shortest share of the stated lengths that is tried where the client is not published."""
 
+Setting = tuple[int, int, int]
+"""Prompt tokens, output tokens, tensor parallel degree: a server has its own settings for each."""
+
 HELD = 20
 """Tokens that TensorRT-LLM's `stream_interval` keeps back in some runs: the client sees the first
 one when the twentieth is there."""
 
-HELD_IF = 0.8
+HELD_IF = 0.95
 """An interval is believed where it brings the miss of TTFT below this share of that without it."""
 
 ROUNDS, ROUNDS_TO_LEARN = 3, 2
@@ -44,7 +54,8 @@ class Configuration:
 
     Attributes:
         key: Which.
-        points: Columns isl, osl, batch_size (the concurrency), silicon_ttft_ms, silicon_tpot_ms.
+        points: Columns isl, osl, batch_size (the concurrency), degree (tensor parallel),
+            silicon_ttft_ms, silicon_tpot_ms.
         harness: Name of the client that measured it.
     """
 
@@ -91,12 +102,13 @@ class Learned:
     Attributes:
         harness: Client and batching.
         outside: Time outside the engine.
-        held: Stated prompt and output tokens of runs whose engine streamed `HELD` tokens at once.
+        held: Settings of the runs whose engine sent `HELD` tokens at once.
         of: The configurations that taught it.
     """
 
     harness: Harness
     outside: Outside
+    held: frozenset[Setting]
     of: tuple[str, ...]
 
 
@@ -104,7 +116,7 @@ def read_configurations(data: Path) -> list[Configuration]:
     """All dense configurations with points enough (`envs.hardware.fitting.served`)."""
     out = []
     for key, points in served_points(data).items():
-        out.append(Configuration(key, points, _campaign(points)))
+        out.append(Configuration(key, points.assign(degree=key[2]), _campaign(points)))
     return out
 
 
@@ -151,13 +163,13 @@ def law(
 
 
 def learn_outside(
-    points: pd.DataFrame, held: frozenset[tuple[int, int]] = frozenset()
+    points: pd.DataFrame, held: frozenset[Setting] = frozenset()
 ) -> tuple[float, Outside]:
     """The time outside the engine that explains TTFT best, with its mean logarithmic miss.
 
     Args:
         points: Points with the columns first_s and between_s of the simulator.
-        held: Lengths of which the engine sends the first `HELD` tokens at once.
+        held: Settings with which the engine sends the first `HELD` tokens at once.
     """
     scale = np.array([30e-3, 10e-6])
     first, isl = first_seen(points, held), points["isl"].to_numpy(float)
@@ -172,10 +184,12 @@ def learn_outside(
     return float(np.abs(residual(found.x)).mean()), Outside(float(fixed), float(token))
 
 
-def harnesses(name: str) -> list[Harness]:
-    """What is tried for a client: every batching, and every spread of lengths unless published."""
-    lengths = (0.8,) if name == "InferenceMAX" else LENGTHS
-    return [Harness(kind, tokens, short) for kind, tokens in ENGINES for short in lengths]  # type: ignore[arg-type]
+def harnesses(client: str, engine: str) -> list[Harness]:
+    """What is tried for a client and an engine: all that is not published."""
+    published = client == "InferenceMAX"
+    lengths = (0.8,) if published else LENGTHS
+    engines = ENGINES[1:2] if published and engine == "vllm" else ENGINES
+    return [Harness(kind, tokens, short) for kind, tokens in engines for short in lengths]
 
 
 def learn(
@@ -183,7 +197,7 @@ def learn(
 ) -> Learned:
     """Choose the harness, and the time outside the engine, by the configurations of one group."""
     best: tuple[float, Harness, pd.DataFrame] | None = None
-    for how in harnesses(configurations[0].harness):
+    for how in harnesses(*configurations[0].group):
         tables, misses = [], []
         for configuration in configurations:
             # Every second point tells as much of a client as all of them, in half the time.
@@ -198,22 +212,26 @@ def learn(
             best = (miss, how, table)
     assert best is not None
     _, how, table = best
-    held = _learn_held(table)
+    held = _learn_held(table) if configurations[0].key[3] == "trtllm" else frozenset()
     names = tuple(configuration.name for configuration in configurations)
     return Learned(how, learn_outside(table, held)[1], held, names)
 
 
-def first_seen(points: pd.DataFrame, held: frozenset[tuple[int, int]]) -> np.ndarray:
+def first_seen(points: pd.DataFrame, held: frozenset[Setting]) -> np.ndarray:
     """Seconds until the engine sends its first token, of points with first_s and between_s."""
-    shapes = zip(points["isl"].astype(int), points["osl"].astype(int), strict=True)
-    late = np.array([shape in held for shape in shapes])
+    late = np.array([setting in held for setting in _settings(points)])
     return (points["first_s"] + late * (HELD - 1) * points["between_s"]).to_numpy(float)
 
 
-def _learn_held(table: pd.DataFrame) -> frozenset[tuple[int, int]]:
-    held: frozenset[tuple[int, int]] = frozenset()
-    for shape in sorted(set(zip(table["isl"].astype(int), table["osl"].astype(int), strict=True))):
-        wider = held | {shape}
+def _settings(points: pd.DataFrame) -> list[Setting]:
+    columns = points[["isl", "osl", "degree"]].astype(int)
+    return list(columns.itertuples(index=False, name=None))
+
+
+def _learn_held(table: pd.DataFrame) -> frozenset[Setting]:
+    held: frozenset[Setting] = frozenset()
+    for setting in sorted(set(_settings(table))):
+        wider = held | {setting}
         if learn_outside(table, wider)[0] < HELD_IF * learn_outside(table, held)[0]:
             held = wider
     return held

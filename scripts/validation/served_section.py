@@ -28,7 +28,7 @@ _SETTINGS = {
 def steps(configurations: Sequence[Configuration]) -> int:
     """What `served_section` counts: configurations, once a harness and once scored."""
     return sum(
-        len(teach) * len(harnesses(teach[0].harness)) + len(scored)
+        len(teach) * len(harnesses(*teach[0].group)) + len(scored)
         for teach, scored in folds(configurations)
     )
 
@@ -67,7 +67,7 @@ def served_section(
             "all calls are compared. TPOT of a point is simulated with a step law that was "
             "fitted to the TPOT of every second point, and never to the scored one.",
             "What a call takes outside the engine, how the engine batches, whether lengths vary, "
-            f"and whether 20 tokens are sent at once, was chosen on other configurations of the "
+            "and whether 20 tokens are sent at once, was chosen on other configurations of the "
             "same client and engine, of which every second one by name teaches the others; no "
             "TTFT of a scored configuration was used. A second row tells how TTFT comes out where "
             "the time outside the engine is learned on the other half of the configuration's own "
@@ -89,8 +89,8 @@ def served_section(
 
 def _told(learned: Learned, scored: Sequence[Configuration]) -> str:
     client, engine = scored[0].group
-    held = ", ".join(f"{isl:,} + {osl:,}" for isl, osl in sorted(learned.held))
-    kept = f"; runs of {held} tokens send 20 tokens at once" if held else ""
+    held = ", ".join(f"{isl:,} + {osl:,} on {tp}" for isl, osl, tp in sorted(learned.held))
+    kept = f"; 20 tokens are sent at once in runs of (tokens, GPUs) {held}" if held else ""
     return (
         f"{client}, {engine}: {learned.harness}; outside the engine {learned.outside}{kept}. "
         f"Learned on {'; '.join(learned.of)}. Scored on "

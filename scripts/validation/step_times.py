@@ -10,7 +10,7 @@ import numpy as np
 from envs.hardware.catalogue import DATA
 from envs.hardware.fitting.a10g import profile_errors
 from envs.hardware.fitting.law import Fit
-from scripts.fit_cost_model import FAMILIES, REFUSED_ABOVE, errors
+from scripts.fit_cost_model import FAMILIES, Args, errors
 from scripts.validation.checks import Band, Check, Section
 
 BANDS = {"decode": Band(0.05), "tpot": Band(0.05), "prefill": Band(0.08)}
@@ -39,7 +39,7 @@ def step_times(data: Path, seed: int, advance: Callable[[int], None]) -> Section
     for family in FAMILIES:
         fits += family(data, seed)
         advance(1)
-    kept = [fit for fit in fits if _worst(fit) <= REFUSED_ABOVE]
+    kept = [fit for fit in fits if _worst(fit) <= Args.max_error]
     checks = [check for dataset in dict.fromkeys(f.dataset for f in kept)
               for check in _pooled(dataset, [f for f in kept if f.dataset == dataset])]  # fmt: skip
     for kind, found in profile_errors(data).items():
@@ -70,7 +70,7 @@ def step_times(data: Path, seed: int, advance: Callable[[int], None]) -> Section
             "that of the law which never saw the point. The rows above the fold are over all "
             "points of a family; below it is every pair. Bands hold for dense models; a mixed "
             "step, and a mixture of experts, has none.",
-            f"Refused, as their held-out mean error is above {REFUSED_ABOVE:.0%}, and so not in "
+            f"Refused, as their held-out mean error is above {Args.max_error:.0%}, and so not in "
             f"the tables that ship: {', '.join(refused) or 'none'}.",
         ),
         tuned=(

@@ -195,7 +195,9 @@ def vllm_section(data: Path, advance: Callable[[int], None]) -> Section:
     """
     runs = read_runs(data)
     overheads = {run.name: calibrate(run) for run in runs}
-    checks, details, plots = [], [], []
+    checks: list[Check] = []
+    details: list[Check] = []
+    plots: list[dict[str, Any]] = []
     for run in runs:
         result = serve(run)
         checks += compare(run, result, "kernel times alone")
