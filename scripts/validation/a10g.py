@@ -220,7 +220,7 @@ def a10g_section(data: Path, advance: Callable[[int], None]) -> Section:
         tuned=(
             "Step times: the artifact's own batch profile, interpolated. Two engine overheads "
             "(60 ms a prefill batch, 3.7 ms a decode step) were picked from a grid of nine on "
-            "two of these runs, `real, vtc` and `overload, vtc`; all other runs are scored.",
+            "two of these runs (real and overload under VTC); all other runs are scored.",
         ),
         checks=[*checks, *([order] if order else [])],
         details=details,
@@ -272,7 +272,7 @@ def _plots(runs: list[Run], outcomes: list[Served]) -> list[dict[str, object]]:
             name: (one.first_token_s - one.arrival_s)[one.finished]
             for name, one in (("measured", run.measured), ("simulated", out))
         }
-        row[f"a10g-{run.policy}"] = shares(f"27 clients, {run.policy}: TTFT (s)", waits)
+        row[f"a10g-{run.policy}"] = shares(f"27 clients, {run.policy}: TTFT", "s", waits)
         if len(row) == 3:
             rows.append(row)
             row = {}

@@ -85,13 +85,14 @@ def series(title: str, unit: str, lines: Mapping[str, tuple[Floats, Floats]]) ->
     return _styled(fig, title)
 
 
-def shares(title: str, lines: Mapping[str, Floats]) -> Figure:
-    """Cumulative shares of requests over seconds; the first line is the measured one."""
+def shares(title: str, unit: str, lines: Mapping[str, Floats]) -> Figure:
+    """Cumulative shares of requests over a latency; the first line is the measured one."""
     curves = {}
     for name, values in lines.items():
         ordered = np.sort(values)
         curves[name] = (ordered, np.arange(1, len(ordered) + 1) / len(ordered))
     fig = series(title, "share of requests", curves)
+    fig.update_xaxes(title_text=unit)
     fig.update_yaxes(tickformat=".0%")
     return fig
 
@@ -116,6 +117,10 @@ def _styled(fig: Figure, title: str) -> Figure:
         margin={"l": 60, "r": 20, "t": 64, "b": 40},
         font={"size": 12, "color": _INK},
         legend={"orientation": "h", "y": -0.2, "x": 0},
-        title={"text": escape(title), "font": {"size": 14}, "x": 0.01},
     )
+    # Not the figure's own title, over which plotly lays its buttons.
+    fig.add_annotation(
+        text=escape(title), x=0, y=1, xref="paper", yref="paper", xanchor="left",
+        yanchor="bottom", yshift=6, showarrow=False, font={"size": 13},
+    )  # fmt: skip
     return fig

@@ -92,7 +92,7 @@ class Outside:
         return self.fixed_s + self.token_s * points["isl"].to_numpy(float)
 
     def __str__(self) -> str:
-        return f"{self.fixed_s * 1e3:.0f} ms a call and {self.token_s * 1e6:.0f} us a prompt token"
+        return f"{self.fixed_s * 1e3:.0f} ms a call and {self.token_s * 1e6:.0f} µs a prompt token"
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ _COLUMNS = {
     "TTFT, own": ("ttft_own_ms", "silicon_ttft_ms"),
 }
 _SETTINGS = {
-    "TPOT": "law from the other half of its points",
-    "TTFT": "time outside the engine from other configurations",
-    "TTFT, own": "time outside the engine from the other half of its points",
+    "TPOT": "law from its other points",
+    "TTFT": "learned on other configurations",
+    "TTFT, own": "learned on its other points",
 }
 
 

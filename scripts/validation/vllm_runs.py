@@ -226,7 +226,7 @@ def vllm_section(data: Path, advance: Callable[[int], None]) -> Section:
             "absolute difference over the mean measured level.",
         ),
         tuned=(
-            "Nothing for the rows `kernel times alone`.",
+            "Nothing for the rows with kernel times alone.",
             *(
                 f"Engine overhead, seconds added to every step: {seconds * 1e3:.2f} ms, chosen so "
                 f"that the mean TPOT of {name} is met; it is scored on the other run."
@@ -268,7 +268,7 @@ def _series_checks(run: Run, samples: Samples) -> list[Check]:
         Check(
             case=run.name,
             setting="over time, kernel times alone",
-            quantity=f"{title}, mean level",
+            quantity=f"{title}, mean level (error: mean absolute)",
             measured=float(measured.mean()),
             simulated=float(simulated.mean()),
             unit=unit,
@@ -291,7 +291,8 @@ def _plots(run: Run, result: Result, samples: Samples) -> list[dict[str, Any]]:
     simulated = latencies(result)
     curves = {
         f"vllm-{run.name}-{key}": shares(
-            f"{run.name}: {title} ({unit})",
+            f"{run.name}: {title}",
+            unit,
             {
                 "measured": getattr(run, key) * (1e3 if unit == "ms" else 1.0),
                 "simulated": simulated[key] * (1e3 if unit == "ms" else 1.0),
