@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from envs.hardware import CostModel
+from envs.hardware.calibration import read_calibration
+from envs.hardware.fitting.pooled import learn as efficiencies
 from envs.hardware.fitting.served import served_law, served_points
+from envs.hardware.roofline import Efficiencies, roofline
 from envs.simulator.config import Batching
 from scripts.validation.closed_loop import Harness, Load, measure
 
@@ -263,6 +267,29 @@ def score(configuration: Configuration, learned: Learned, seed: int) -> pd.DataF
             )
         )
     return pd.concat(parts).sort_index()
+
+
+@cache
+def unseen_efficiencies(model: str, gpu: str) -> Efficiencies:
+    """The roofline's efficiencies, learned on the shipped fits of all other (model, GPU)."""
+    pairs = [(cost, row["dataset"]) for cost, row in read_calibration()]
+    return efficiencies([pair for pair in pairs if (pair[0].model, pair[0].gpu) != (model, gpu)])
+
+
+def score_unseen(configuration: Configuration, learned: Learned, seed: int) -> pd.DataFrame:
+    """Simulate every point with the roofline, as if this model had never run on this GPU.
+
+    Returns:
+        The points with the columns tpot_ms and ttft_ms.
+    """
+    model, gpu, degree, engine, precision = configuration.key
+    use = unseen_efficiencies(model, gpu)
+    cost = roofline(model, gpu, degree, engine, precision, use)
+    points = configuration.points
+    first, between = simulate_points(cost, configuration, points, learned.harness, seed)
+    points = points.assign(first_s=first, between_s=between)
+    ttft = first_seen(points, learned.held) + learned.outside.of(points)
+    return points.assign(tpot_ms=between * 1e3, ttft_ms=ttft * 1e3)
 
 
 def folds(configurations: Iterable[Configuration]) -> list[tuple[list[Configuration], ...]]:

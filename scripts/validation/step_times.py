@@ -138,7 +138,7 @@ def _plots(fits: Sequence[Fit]) -> list[dict[str, object]]:
                     error = np.concatenate([f.errors[kind] for f in some])
                     groups[dataset] = (measured, measured * (1.0 + error))
             band = BANDS.get(kind)
-            title = f"{_KINDS[kind].capitalize()}, held out (ms)"
+            title = f"{_KINDS[kind]}, held out (ms)"
             row[f"steps-{kind}"] = scatter(title, groups, band.relative if band else 0.0)
         rows.append(row)
     return rows

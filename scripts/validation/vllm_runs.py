@@ -19,7 +19,7 @@ from envs.simulator import EngineConfig, Result, simulate
 from envs.simulator.layout import PS_PER_S
 from envs.workloads import RequestTable
 from scripts.validation.checks import Band, Check, Section
-from scripts.validation.sampling import Samples, sampled
+from scripts.validation.sampling import EVERY_S, Samples, sampled
 
 GPUS = {"RTX4090": "RTX-4090", "RTXPRO6000": "RTX-PRO-6000"}
 """Catalogue names of the GPUs, by the first part of a run's folder."""
@@ -221,9 +221,10 @@ def vllm_section(data: Path, advance: Callable[[int], None]) -> Section:
             "the same cards (section Step times), never to these runs. Where the number of KV "
             "blocks was not recorded, it is computed from the card and the model; that run never "
             "came near it, and its KV use was not recorded.",
-            "About 245 preemptions were counted in the run that had too little KV. Running, "
-            "waiting and KV are compared second by second: the error of such a row is the mean "
-            "absolute difference over the mean measured level.",
+            "About 245 preemptions were counted in the run that had too little KV. How much its "
+            "queue grew after the last arrival, which only preemptions do, is in the series. "
+            "Running, waiting and KV are compared second by second: the error of such a row is "
+            "the mean absolute difference over the mean measured level.",
         ),
         tuned=(
             "Nothing for the rows with kernel times alone.",
@@ -264,10 +265,11 @@ def _levels(run: Run, samples: Samples) -> list[tuple[str, str, np.ndarray, np.n
 
 
 def _series_checks(run: Run, samples: Samples) -> list[Check]:
-    return [
+    setting = "over time, kernel times alone"
+    levels = [
         Check(
             case=run.name,
-            setting="over time, kernel times alone",
+            setting=setting,
             quantity=f"{title}, mean level (error: mean absolute)",
             measured=float(measured.mean()),
             simulated=float(simulated.mean()),
@@ -276,6 +278,26 @@ def _series_checks(run: Run, samples: Samples) -> list[Check]:
         )
         for title, unit, measured, simulated in _levels(run, samples)
     ]
+    # After the last arrival nothing but a preemption makes the queue longer; looks are up to a
+    # second old.
+    late = run.series["t"].to_numpy(float)[:-1] > run.table.arrival_s[-1] + EVERY_S
+    rises = [
+        float(np.maximum(np.diff(values), 0.0)[late].sum())
+        for title, _, *both in _levels(run, samples)
+        for values in both
+        if title.startswith("waiting")
+    ]
+    if rises:
+        levels.append(
+            Check(
+                case=run.name,
+                setting=setting,
+                quantity="rises of the waiting queue after the last arrival",
+                measured=rises[0],
+                simulated=rises[1],
+            )
+        )
+    return levels
 
 
 def _plots(run: Run, result: Result, samples: Samples) -> list[dict[str, Any]]:

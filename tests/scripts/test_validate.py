@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scripts.cli import main
@@ -173,6 +174,22 @@ def test_a_configuration_is_scored_on_points_that_taught_nothing() -> None:
     assert len(table) == len(smallest.points)
     assert (np.abs(table["tpot_ms"] / table["silicon_tpot_ms"] - 1)).mean() < 0.1
     assert math.isclose(learned.outside.of(table)[0], 0.05)
+    unseen = served.score_unseen(smallest, learned, seed=0)
+    assert (np.abs(unseen["tpot_ms"] / unseen["silicon_tpot_ms"] - 1)).mean() < 0.3
+
+
+def test_tokens_that_are_sent_at_once_are_seen_late() -> None:
+    points = pd.DataFrame(
+        {
+            "isl": [1024, 1024],
+            "osl": [1024, 8192],
+            "degree": [1, 1],
+            "first_s": [0.1, 0.1],
+            "between_s": [0.01, 0.01],
+        }
+    )
+    seen = served.first_seen(points, frozenset({(1024, 1024, 1)}))
+    assert seen == pytest.approx([0.29, 0.1])
 
 
 def test_an_intake_before_the_scheduler_serves_in_order_of_arrival() -> None:
