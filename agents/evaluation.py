@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from agents.model_files import Policy, PolicyConfig, load_policy, read_policy_co
 from agents.runs import Run
 from agents.settings import RunConfig
 from baselines.routing import router
-from envs.routing.env import Observation, RoutingEnv
+from envs.routing.env import RoutingEnv
+from envs.routing.episode import Observation
 from envs.scenarios import Scenario, seeds
 from envs.simulator import Result, simulate
 from envs.workloads import RequestTable
@@ -186,16 +186,18 @@ def validation_seeds(config: RunConfig) -> range:
     return seeds("validation", config.hyperparameters.validation_episodes)
 
 
-def make_env(config: RunConfig, horizon_s: float = math.inf) -> RoutingEnv:
-    """One environment of a run, whose episodes are cut after `horizon_s` simulated seconds."""
-    made = gymnasium.make(
-        f"envs:{config.env}",
-        disable_env_checker=True,
-        scenario=config.scenario,
-        reward=config.reward_function(),
-        queue_order=config.hyperparameters.queue_order,
-        horizon_s=horizon_s,
-    )
+def env_options(config: RunConfig) -> dict[str, Any]:
+    """Arguments of the environments of a run, but for when their episodes are cut."""
+    return {
+        "scenario": config.scenario,
+        "reward": config.reward_function(),
+        "queue_order": config.hyperparameters.queue_order,
+    }
+
+
+def make_env(config: RunConfig) -> RoutingEnv:
+    """One environment of a run, whose episodes are played to their ends."""
+    made = gymnasium.make(f"envs:{config.env}", disable_env_checker=True, **env_options(config))
     # The wrappers only guard against misuse, which costs a quarter of a step.
     env = made.unwrapped
     assert isinstance(env, RoutingEnv)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode
 from pydantic import Field
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from agents.callbacks import EpisodeLog, Keeper, best_score
-from agents.evaluation import make_env, mean, validate_baselines
+from agents.evaluation import env_options, make_env, mean, validate_baselines
 from agents.model_files import (
     load_optimiser,
     network_arguments,
@@ -29,6 +30,8 @@ from agents.model_files import (
 from agents.runs import Run
 from agents.settings import RunConfig, validated
 from agents.smdp import Durations, SMDPRolloutBuffer
+from agents.vector import StableBaselinesVecEnv
+from envs.routing.vector import RoutingVectorEnv
 from envs.scenarios import SEEDS
 from envs.scenarios.strict import Strict
 
@@ -129,8 +132,16 @@ def make_vec_env(config: RunConfig) -> VecEnv:
     do not all fill up from empty, and begin anew, at the same time.
     """
     n, longest_s = config.hyperparameters.n_envs, _longest_episode_s(config)
-    copies = [partial(make_env, config, longest_s * (i + 1) / n) for i in range(n)]
-    return VecMonitor(DummyVecEnv(cast("list[Callable[[], Any]]", copies)))
+    env = gymnasium.make_vec(
+        f"envs:{config.env}",
+        n,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        horizon_s=[longest_s * (i + 1) / n for i in range(n)],
+        **env_options(config),
+    )
+    assert isinstance(env, RoutingVectorEnv)
+    return VecMonitor(StableBaselinesVecEnv(env))
 
 
 def _longest_episode_s(config: RunConfig) -> float:

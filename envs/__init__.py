@@ -9,12 +9,20 @@ import gymnasium
 
 from envs.version import __version__
 
-__all__ = ["ENVIRONMENTS", "__version__"]
+__all__ = ["ENVIRONMENTS", "VECTOR_ENVIRONMENTS", "__version__"]
 
 ENVIRONMENTS = {
     "ServeGym/Routing-v0": "envs.routing.env:RoutingEnv",
 }
+VECTOR_ENVIRONMENTS = {
+    "ServeGym/Routing-v0": "envs.routing.vector:RoutingVectorEnv",
+}
+"""Those that step many copies in one call; `gym.make_vec` takes them by default."""
 
 for _id, _entry_point in ENVIRONMENTS.items():
     if _id not in gymnasium.registry:
-        gymnasium.register(id=_id, entry_point=_entry_point)
+        gymnasium.register(
+            id=_id,
+            entry_point=_entry_point,
+            vector_entry_point=VECTOR_ENVIRONMENTS.get(_id),
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,7 @@ class CostModel:
         )
         return float(seconds) if seconds.ndim == 0 else seconds
 
+    @lru_cache(maxsize=64)  # noqa: B019 - small, immutable, and asked for at every episode
     def tables(self, max_num_seqs: int, max_batched_tokens: int) -> StepTables:
         """Round the law once to integer picoseconds, at least one each, alike on every machine.
 

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
-from envs.routing import transition
-from envs.routing.layout import (
-    ENV_DTYPE,
-    FLEET_FEATURES,
-    FUTURE_FEATURES,
-    INSTANCE_FEATURES,
-    REQUEST_FEATURES,
-    Feature,
-    RewardMode,
-)
+from envs.routing.episode import Copy, Observation, Task
+from envs.routing.layout import RewardMode
 from envs.routing.reward import Reward
-from envs.scenarios import SEEDS, Scenario, load_scenario
-from envs.simulator import EngineConfig, Result, Simulation
-from envs.simulator.columns import seconds_to_ps
+from envs.scenarios import Scenario
+from envs.simulator import Result, Simulation
 from envs.simulator.config import QueueOrder
-from envs.workloads import RequestTable, read_trace
+from envs.workloads import RequestTable
 
-Observation = dict[str, npt.NDArray[np.float32]]
 RENDER_FPS = 4
-
-
-def _box(features: Sequence[Feature], rows: int = 1) -> spaces.Box:
-    low = np.tile(np.array([f.low for f in features], np.float32), rows)
-    high = np.tile(np.array([f.high for f in features], np.float32), rows)
-    return spaces.Box(low, high, dtype=np.float32)
 
 
 class RoutingEnv(gymnasium.Env[Any, Any]):
@@ -135,59 +117,62 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode is one of rgb_array, human or None, not {render_mode!r}")
-        if not horizon_s > 0:
-            raise ValueError(f"horizon_s must be positive, not {horizon_s}")
         self.render_mode = render_mode
-        self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-        self.reward = reward if isinstance(reward, Reward) else Reward(reward)
-        router = self.scenario.router
-        self.window = router.window if window is None else window
-        self.queue_order: QueueOrder = queue_order or router.queue_order or "fcfs"
-        self.decision_interval_s = (
-            router.decision_interval_s if decision_interval_s is None else decision_interval_s
+        self._task = Task(
+            scenario,
+            trace=trace,
+            reward=reward,
+            max_instances=max_instances,
+            window=window,
+            queue_order=queue_order,
+            decision_interval_s=decision_interval_s,
+            horizon_s=horizon_s,
+            future=future,
         )
-        if self.window < 1:
-            raise ValueError(f"window must be at least 1, not {self.window}")
-        self.horizon_s = horizon_s
-        self.simulation: Simulation | None = None
-        self._trace = _read(trace)
-        self._fleets: dict[str, list[EngineConfig]] = {}
-        self._episode = -1
-        self._weights: list[tuple[str, float]] = []
+        self.action_space = self._task.action_space()
+        self.observation_space = self._task.observation_space()
+        self._copy = Copy.alone(self._task)
         self._viewer: Any = None
 
-        size = len(self._engines(self.scenario))
-        self.rows = size if max_instances is None else max_instances
-        if self.rows < size:
-            raise ValueError(
-                f"max_instances is {self.rows}, but scenario {self.scenario.name} has {size} "
-                "instances: raise it or leave it out"
-            )
-        self.hold = self.window * self.rows
-        self.action_space = spaces.Discrete(self.hold + 1)
-        keys: dict[str, spaces.Space[Any]] = {
-            "requests": _box(REQUEST_FEATURES, self.window),
-            "instances": _box(INSTANCE_FEATURES, self.rows),
-            "valid": spaces.Box(0.0, 1.0, (self.rows,), np.float32),
-            "fleet": _box(FLEET_FEATURES),
-        }
-        if future:
-            keys["future"] = _box(FUTURE_FEATURES)
-        self.observation_space = spaces.Dict(keys)
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of episodes whose reset names no other."""
+        return self._task.scenario
 
-        self._buffers = {
-            key: np.zeros(space.shape or (), np.float32) for key, space in keys.items()
-        }
-        self._mask = np.zeros(self.hold + 1, np.int8)
-        self._record = np.zeros(1, ENV_DTYPE)
-        self._token_sums = np.zeros(1, np.int64)
-        self._over = True
-        self._record["rows"] = self.rows
-        self._record["horizon_ps"] = seconds_to_ps(horizon_s)
-        self._record["tau_s"] = self.reward.tau_s
-        self._record["alpha"] = self.reward.alpha
-        self._record["epsilon"] = self.reward.epsilon
-        self._bind()
+    @property
+    def reward(self) -> Reward:
+        """The reward."""
+        return self._task.reward
+
+    @property
+    def window(self) -> int:
+        """Requests at the head of the queue that an action may pick from."""
+        return self._task.window
+
+    @property
+    def queue_order(self) -> QueueOrder:
+        """Order of the router queue."""
+        return self._task.queue_order
+
+    @property
+    def decision_interval_s(self) -> float:
+        """Clock of decisions, seconds; 0 is event-driven."""
+        return self._task.decision_interval_s
+
+    @property
+    def rows(self) -> int:
+        """Instances that observations and actions have room for."""
+        return self._task.rows
+
+    @property
+    def hold(self) -> int:
+        """The action that holds."""
+        return self._task.hold
+
+    @property
+    def simulation(self) -> Simulation | None:
+        """The simulation under the episode, None before the first."""
+        return self._copy.simulation
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -198,42 +183,10 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
             ValueError: Unknown option, or a fleet larger than `max_instances`.
         """
         super().reset(seed=seed)
-        options = dict(options or {})
-        unknown = set(options) - {"scenario", "trace", "start_s", "duration_s", "workload_seed"}
-        if unknown:
-            raise ValueError(f"unknown reset options {sorted(unknown)}")
-        chosen = options.get("scenario", self.scenario)
-        scenario = chosen if isinstance(chosen, Scenario) else load_scenario(chosen)
-        drawn = int(self.np_random.integers(SEEDS["train"].start, SEEDS["train"].stop))
-        table = self._workload(scenario, options, int(options.get("workload_seed", drawn)))
-        fleet = self._engines(scenario)
-        if len(fleet) > self.rows:
-            raise ValueError(
-                f"scenario {scenario.name} has {len(fleet)} instances, more than the "
-                f"{self.rows} rows of this environment: make it with max_instances={len(fleet)}"
-            )
-        self.simulation = Simulation(
-            table,
-            fleet,
-            queue_order=self.queue_order,
-            decision_interval_s=self.decision_interval_s,
-            window=self.window,
-            slo_s=scenario.slo.limits_s(),
-        )
-        self._episode += 1
-        self._weights = list(self.reward.weights_in(self._episode).items())
-        self._point_at(self.simulation, scenario.prediction.sigma, options.get("start_s", 0.0))
-        for buffer in self._buffers.values():
-            buffer.fill(0.0)
-        self._buffers["valid"][: len(fleet)] = 1.0
-        transition.start_at(self._address)
-        self._over = False
-        info: dict[str, Any] = {"action_mask": self._mask.copy(), "dt": 0.0}
-        if self.reward.mode == "workload_guided":
-            info["guided_discount"] = self.reward.guided_discount(self._episode)
+        info = self._copy.begin(self.np_random, options or {})
         if self.render_mode == "human":
             self.render()
-        return self._observation(), info
+        return self._copy.observation(), info
 
     def step(
         self, action: int | np.integer[Any]
@@ -243,40 +196,27 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         Raises:
             ResetNeeded: No episode has begun, or it has ended.
         """
-        if self.simulation is None or self._over:
+        copy = self._copy
+        if copy.over:
             raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset()")
-        transition.transition_at(self._address, int(action))
-        row = self._row
-        terms = {term: weight * float(row[term]) for term, weight in self._weights}
-        terminated = bool(row["ended"])
-        truncated = bool(row["cut"]) and not terminated
-        self._over = terminated or truncated
-        info: dict[str, Any] = {
-            "action_mask": self._mask.copy(),
-            "dt": float(row["dt_s"]),
-            "reward_terms": terms,
-            "cost": {
-                "preemptions": float(row["preemptions"]),
-                "slo_misses": float(row["slo_misses"]),
-                "rejections": float(row["misrouted"]),
-            },
-            "action_obeyed": bool(row["obeyed"]),
-        }
-        if self._over:
-            info["episode_metrics"] = self.simulation.result("episode").summary()
+        copy.step(int(action))
+        terminated = bool(copy.row["ended"])
+        truncated = bool(copy.row["cut"]) and not terminated
+        copy.over = terminated or truncated
+        info = copy.info()
         if self.render_mode == "human":
             self.render()
-        return self._observation(), sum(terms.values()), terminated, truncated, info
+        return copy.observation(), float(copy.row["reward"]), terminated, truncated, info
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Allowed actions, as sb3-contrib asks for them."""
-        return self._mask.astype(bool)
+        return self._copy.mask.astype(bool)
 
     def result(self) -> Result:
         """What has happened in the episode so far."""
         if self.simulation is None:
             raise gymnasium.error.ResetNeeded("call reset() before result()")
-        return self.simulation.result("episode")
+        return self._copy.result()
 
     def render(self) -> npt.NDArray[np.uint8] | None:
         """Draw the instances (waiting, running, KV) and the latency so far."""
@@ -298,56 +238,5 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
             self._viewer.close()
             self._viewer = None
 
-    def _bind(self) -> None:
-        """Tell compiled code where the arrays lie."""
-        record = self._record
-        for key, buffer in self._buffers.items():
-            record[f"{key}_at"] = buffer.ctypes.data
-        record["mask_at"] = self._mask.ctypes.data
-        record["tokens_at"] = self._token_sums.ctypes.data
-        if self.simulation is not None:
-            record["head_at"] = self.simulation.state.head.ctypes.data
-        self._address = int(record.ctypes.data)
-        self._row = record[0]
-
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_viewer": None, "_row": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._record = self._record.view(ENV_DTYPE)
-        self._bind()
-
-    def _observation(self) -> Observation:
-        return {key: buffer.copy() for key, buffer in self._buffers.items()}
-
-    def _engines(self, scenario: Scenario) -> list[EngineConfig]:
-        key = scenario.fleet.model_dump_json()
-        if key not in self._fleets:
-            self._fleets[key] = scenario.fleet.engines()
-        return self._fleets[key]
-
-    def _workload(self, scenario: Scenario, options: dict[str, Any], seed: int) -> RequestTable:
-        trace = _read(options["trace"]) if "trace" in options else self._trace
-        if trace is None:
-            table = scenario.build(seed)[0]
-        else:
-            known = "predicted_output_tokens" in trace.given
-            table = trace if known else scenario.predict(trace, seed)
-        start = float(options.get("start_s", 0.0))
-        return table.part(start, start + float(options.get("duration_s", float("inf"))))
-
-    def _point_at(self, simulation: Simulation, sigma: float, start_s: float) -> None:
-        record = self._record
-        record["prediction_sigma"] = sigma
-        record["day_start_s"] = start_s
-        record["needs_outstanding"] = int(any(term == "outstanding" for term, _ in self._weights))
-        if "future" in self._buffers:
-            table = simulation.table
-            self._token_sums = np.zeros(len(table) + 1, np.int64)
-            np.cumsum(table.prompt_tokens + table.output_tokens, out=self._token_sums[1:])
-        self._bind()
-
-
-def _read(trace: str | Path | RequestTable | None) -> RequestTable | None:
-    return read_trace(trace) if isinstance(trace, str | Path) else trace
+        return self.__dict__ | {"_viewer": None}

@@ -83,6 +83,10 @@ TERMS = (
     "slo_goodput",
     "rejections",
 )
+STEP_VALUES = ("reward", "dt", "preemptions", "slo_misses", "rejections", *TERMS)
+"""Rows of the values that a step of a batch writes; terms are weighted."""
+STEP_FLAGS = ("terminated", "truncated", "obeyed")
+"""Rows of its flags."""
 
 # What compiled code needs to step one environment; a batch of environments is an array of these.
 ENV_DTYPE = np.dtype(
@@ -97,12 +101,12 @@ ENV_DTYPE = np.dtype(
         ("mask_at", "i8"),  # int8 (window * rows + 1,)
         ("tokens_at", "i8"),  # int64 (R + 1,) running sum of prompt + output tokens
         ("horizon_ps", "i8"),  # the episode is cut at this time
-        ("needs_outstanding", "i8"),  # compute the term that visits every request
         ("prediction_sigma", "f8"),
         ("day_start_s", "f8"),
         ("tau_s", "f8"),  # time constant of the shaping discount; inf = 1
         ("alpha", "f8"),
         ("epsilon", "f8"),
+        *[(f"{term}_weight", "f8") for term in TERMS],  # 0 where a term need not be computed
         # Written by a step.
         ("dt_s", "f8"),
         ("ended", "i8"),
@@ -114,6 +118,7 @@ ENV_DTYPE = np.dtype(
         ("area_s", "f8"),  # integral of requests in the system up to the last decision
         ("value", "f8"),  # minus the potential at the last decision, request-seconds
         *[(term, "f8") for term in TERMS],
+        ("reward", "f8"),  # sum of the weighted terms
     ],
     align=True,
 )

@@ -32,9 +32,10 @@ from envs.simulator.memory import (
     seen_instance,
     seen_instances,
     seen_requests,
-    seen_running,
+    seen_running_at,
     table,
 )
+from envs.simulator.prediction import predicted_remaining
 
 _floats_at = array_at(types.Array(types.float32, 1, "C"))
 _bytes_at = array_at(types.Array(types.int8, 1, "C"))
@@ -84,30 +85,37 @@ def _observe_requests(e: Any, s: Any) -> None:
 
 
 @compiled
+def _put(out: Any, at: int, feature: int, value: float) -> None:
+    """Write one feature of an instance; the quantity is rounded to float32 before it is scaled."""
+    scaled = np.float32(value) / _INSTANCE_SCALE[feature]
+    out[at + feature] = min(scaled, _INSTANCE_HIGH[feature])
+
+
+@compiled
 def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     """Fill one row; returns the predicted request-seconds to come there, and its step time."""
     width = len(_INSTANCE_SCALE)
     at = i * width
     out, inst = _floats_at(e.instances_at, e.rows * width), seen_instance(s, i)
-    instances, requests, running = seen_instances(s), seen_requests(s), seen_running(s)
-    done = view.iterations_done(instances, i, s.now_ps)
-    short, medium, long, over, growth = 0, 0, 0, 0, 0
+    requests, in_service = seen_requests(s), seen_running_at(s, i)
+    done = view.iterations_done(seen_instances(s), i, s.now_ps)
+    iteration = inst.iteration + done
+    short, below_long, over, growth = 0, 0, 0, 0
     earliest = 1 << 60
-    for j in range(inst.decoding + inst.prefilling):
-        r = running[i, j]
-        row = requests[r]
-        generated = view.generated_tokens(instances, requests, running, i, j, done)
-        rest = view.predicted_remaining(requests, r, generated)
+    for j in range(inst.decoding):
+        row = requests[in_service[j]]
+        predicted = row.predicted
+        rest = predicted - (iteration - row.base)
+        if rest <= 0:
+            over += 1
+            rest = predicted_remaining(row, iteration - row.base)
         growth += rest
-        if j < inst.decoding:
-            earliest = min(earliest, rest)
-            over += 1 if generated >= row.predicted else 0
-            if row.predicted < SHORT_TOKENS:
-                short += 1
-            elif row.predicted < MEDIUM_TOKENS:
-                medium += 1
-            else:
-                long += 1
+        earliest = min(earliest, rest)
+        short += 1 if predicted < SHORT_TOKENS else 0
+        below_long += 1 if predicted < MEDIUM_TOKENS else 0
+    for j in range(inst.decoding, inst.decoding + inst.prefilling):
+        row = requests[in_service[j]]
+        growth += predicted_remaining(row, row.generated)
     step = decode_step_s(s, i, done)
     used = inst.context + inst.prefill_reserved + done * inst.stretch_batch
     work = growth + inst.waiting_predicted
@@ -119,32 +127,44 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
             and inst.down == 0
             and used + request(s, head).prompt + inst.watermark <= inst.kv_capacity
         )
-    thousand = min(1_000, inst.max_batched_tokens)
-    out[at] = inst.waiting
-    out[at + 1] = inst.waiting_tokens / inst.kv_capacity
-    out[at + 2] = short / inst.max_num_seqs
-    out[at + 3] = medium / inst.max_num_seqs
-    out[at + 4] = long / inst.max_num_seqs
-    out[at + 5] = inst.prefilling / inst.max_num_seqs
-    out[at + 6] = used / inst.kv_capacity
-    out[at + 7] = (used + inst.waiting_tokens + work) / inst.kv_capacity
-    out[at + 8] = work
-    out[at + 9] = earliest * step if inst.decoding > 0 else 0.0
-    out[at + 10] = over / max(inst.decoding, 1)
-    out[at + 11] = step
-    out[at + 12] = table(s, inst.decode_at + 1) / PS_PER_S
-    out[at + 13] = table(s, inst.prefill_at + thousand) / PS_PER_S * 1_000.0 / thousand
+    kv, slots = inst.kv_capacity, inst.max_num_seqs
+    _put(out, at, 0, inst.waiting)
+    _put(out, at, 1, inst.waiting_tokens / kv)
+    _put(out, at, 2, short / slots)
+    _put(out, at, 3, (below_long - short) / slots)
+    _put(out, at, 4, (inst.decoding - below_long) / slots)
+    _put(out, at, 5, inst.prefilling / slots)
+    _put(out, at, 6, used / kv)
+    _put(out, at, 7, (used + inst.waiting_tokens + work) / kv)
+    _put(out, at, 8, work)
+    _put(out, at, 9, earliest * step if inst.decoding > 0 else 0.0)
+    _put(out, at, 10, over / max(inst.decoding, 1))
+    _put(out, at, 11, step)
     out[at + 14] = 1.0 if free else 0.0
     out[at + 15] = 1.0 if inst.decoding + inst.prefilling + inst.waiting == 0 else 0.0
-    for f in range(width):
-        out[at + f] = min(out[at + f] / _INSTANCE_SCALE[f], _INSTANCE_HIGH[f])
     return step * work, step
+
+
+@compiled
+def observe_engines(e: Any, s: Any) -> None:
+    """Fill what does not change in an episode: the costs of each instance."""
+    width = len(_INSTANCE_SCALE)
+    out = _floats_at(e.instances_at, e.rows * width)
+    for i in range(s.size):
+        inst = instance(s, i)
+        thousand = min(1_000, inst.max_batched_tokens)
+        prefill = table(s, inst.prefill_at + thousand) / PS_PER_S * 1_000.0 / thousand
+        _put(out, i * width, 12, table(s, inst.decode_at + 1) / PS_PER_S)
+        _put(out, i * width, 13, prefill)
 
 
 @compiled
 def _observe_fleet(e: Any, s: Any) -> None:
     out = _floats_at(e.fleet_at, len(_FLEET_SCALE))
-    angle = 2.0 * math.pi * ((e.day_start_s + s.now_ps / PS_PER_S) % _DAY_S) / _DAY_S
+    clock = e.day_start_s + s.now_ps / PS_PER_S
+    if clock >= _DAY_S:
+        clock %= _DAY_S
+    angle = 2.0 * math.pi * clock / _DAY_S
     out[0] = s.queued
     out[1] = s.queued_tokens
     out[2] = s.queued_predicted
@@ -191,7 +211,7 @@ def _fill_mask(e: Any, s: Any) -> None:
 
 @compiled
 def observe(e: Any, s: Any) -> float:
-    """Fill every buffer for the decision that is due.
+    """Fill every buffer for the decision that is due, after `observe_engines` in an episode.
 
     Returns:
         The predicted remaining latency of all requests in the system, request-seconds: each
@@ -215,14 +235,14 @@ def observe(e: Any, s: Any) -> float:
 @compiled
 def outstanding(s: Any) -> float:
     """Sum over requests in the system of 1 - generated / predicted, at least 0 each."""
-    instances, requests, running = all_instances(s), all_requests(s), all_running(s)
+    instances, requests, in_service = all_instances(s), all_requests(s), all_running(s)
     total = float(s.queued)
     for i in range(s.size):
         inst = instance(s, i)
         done = view.iterations_done(instances, i, s.now_ps)
         for j in range(inst.decoding + inst.prefilling):
-            generated = view.generated_tokens(instances, requests, running, i, j, done)
-            predicted = requests[running[i, j]].predicted
+            generated = view.generated_tokens(instances, requests, in_service, i, j, done)
+            predicted = requests[in_service[i, j]].predicted
             total += max(1.0 - generated / predicted, 0.0)
         total += inst.waiting
         if inst.waiting > 0:

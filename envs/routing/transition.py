@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from envs.routing.layout import ENV_DTYPE
-from envs.routing.observation import observe, outstanding
+from envs.routing.observation import observe, observe_engines, outstanding
 from envs.simulator.jit import compile_function, compiled
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.layout import HEAD_DTYPE, PS_PER_S, ROUTE
@@ -46,6 +46,19 @@ def _area_s(s: Any) -> float:
 
 
 @compiled
+def _weighted_sum(e: Any) -> float:
+    return (
+        e.latency_weight * e.latency
+        + e.outstanding_weight * e.outstanding
+        + e.completions_weight * e.completions
+        + e.mixing_weight * e.mixing
+        + e.potential_weight * e.potential
+        + e.slo_goodput_weight * e.slo_goodput
+        + e.rejections_weight * e.rejections
+    )
+
+
+@compiled
 def start(e: Any) -> None:
     """Run a fresh simulation to its first decision.
 
@@ -54,6 +67,7 @@ def start(e: Any) -> None:
     s = _head_at(e.head_at, 0)
     e.area_s = 0.0
     e.ended = 0 if proceed(s) == ROUTE else 1
+    observe_engines(e, s)
     e.value = observe(e, s)
 
 
@@ -64,13 +78,13 @@ def transition(e: Any, action: int) -> None:
     before = s.now_ps
     served, good, good_tokens = s.served, s.good, s.good_tokens
     preemptions, misrouted = s.preemptions, s.misrouted
-    pressure = outstanding(s) if e.needs_outstanding == 1 else 0.0
+    pressure = outstanding(s) if e.outstanding_weight != 0.0 else 0.0
 
     hold = s.window * e.rows
     legal = 0 <= action <= hold and _bytes_at(e.mask_at, hold + 1)[action] == 1
     if not legal:
         action = hold
-    e.mixing = _mixing_regret(e, s, action)
+    e.mixing = _mixing_regret(e, s, action) if e.mixing_weight != 0.0 else 0.0
     place, i = action // e.rows, action % e.rows
     obeyed = carry_out(s, place * s.size + i if action < hold else -1)
     e.obeyed = 1 if legal and obeyed else 0
@@ -91,8 +105,11 @@ def transition(e: Any, action: int) -> None:
     value = observe(e, s)
     if e.ended == 1:
         value = 0.0
-    e.potential = e.value - math.exp(-e.dt_s / e.tau_s) * value
+    e.potential = 0.0
+    if e.potential_weight != 0.0:
+        e.potential = e.value - math.exp(-e.dt_s / e.tau_s) * value
     e.value = value
+    e.reward = _weighted_sum(e)
 
 
 def _start_at(address: int) -> None:
@@ -105,5 +122,57 @@ def _transition_at(address: int, action: int) -> None:
     transition(_env_at(address, 0), action)
 
 
+def _step_all(
+    address: int, actions: np.ndarray, skip: np.ndarray, values: np.ndarray, flags: np.ndarray
+) -> bool:
+    """`transition` of every environment of a batch, whose records begin at an address.
+
+    Args:
+        address: Where the (n,) records lie.
+        actions: (n,) int64.
+        skip: (n,) bool, environments that take no step.
+        values: (len(STEP_VALUES), n) float64, filled; 0 where skipped.
+        flags: (len(STEP_FLAGS), n) bool, filled; False where skipped.
+
+    Returns:
+        Whether an episode ended.
+    """
+    ended = False
+    for k in range(len(actions)):
+        if skip[k]:
+            values[:, k] = 0.0
+            flags[:, k] = False
+            continue
+        e = _env_at(address, k)
+        transition(e, actions[k])
+        flags[0, k] = e.ended == 1
+        flags[1, k] = e.cut == 1 and e.ended == 0
+        flags[2, k] = e.obeyed == 1
+        ended |= e.ended == 1 or e.cut == 1
+        values[0, k] = e.reward
+        values[1, k] = e.dt_s
+        values[2, k] = e.preemptions
+        values[3, k] = e.slo_misses
+        values[4, k] = e.misrouted
+        values[5, k] = e.latency_weight * e.latency
+        values[6, k] = e.outstanding_weight * e.outstanding
+        values[7, k] = e.completions_weight * e.completions
+        values[8, k] = e.mixing_weight * e.mixing
+        values[9, k] = e.potential_weight * e.potential
+        values[10, k] = e.slo_goodput_weight * e.slo_goodput
+        values[11, k] = e.rejections_weight * e.rejections
+    return ended
+
+
 start_at = compile_function(_start_at, types.void(types.int64))
 transition_at = compile_function(_transition_at, types.void(types.int64, types.int64))
+step_all = compile_function(
+    _step_all,
+    types.boolean(
+        types.int64,
+        types.Array(types.int64, 1, "C"),
+        types.Array(types.boolean, 1, "C"),
+        types.Array(types.float64, 2, "C"),
+        types.Array(types.boolean, 2, "C"),
+    ),
+)

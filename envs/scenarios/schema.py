@@ -87,9 +87,13 @@ class Scenario(Strict):
             ScenarioError: The catalogue lacks a name, or a parameter of the workload is refused.
             TraceError: A trace cannot be read.
         """
+        engines = self.fleet.engines()
+        return self.requests(seed), engines
+
+    def requests(self, seed: int) -> RequestTable:
+        """The requests of `build` alone."""
         from envs.workloads import TraceError
 
-        engines = self.fleet.engines()
         try:
             table = self.workload.build(seed)
         except TraceError:
@@ -97,7 +101,7 @@ class Scenario(Strict):
         except ValueError as error:
             raise ScenarioError(self.name, str(error), ("workload",)) from error
         known = "predicted_output_tokens" in table.given
-        return table if known else self.predict(table, seed), engines
+        return table if known else self.predict(table, seed)
 
     def predict(self, table: RequestTable, seed: int) -> RequestTable:
         """Draw predicted output lengths for requests of an episode."""

@@ -197,10 +197,12 @@ def _iterations_until_admission(s: Any, i: int) -> int:
         return 1
     if eng.queued == 0 or inst.batching == STATIC_BATCH:
         return _ANY
-    if inst.decoding + inst.prefilling >= inst.max_num_seqs:
-        return _ANY
     if inst.batching == SLORA and eng.since_prefill < eng.decode_steps:
         return eng.decode_steps - eng.since_prefill
+    if s.kills == 1:
+        return 1  # the head may be a call of an interaction that is over by then
+    if inst.decoding + inst.prefilling >= inst.max_num_seqs:
+        return _ANY
     if eng.front < 0 and eng.kind > KEYED:
         return 1
     return _ANY if eng.admission == GROWTH else eng.shortfall
@@ -415,7 +417,7 @@ def receive(s: Any, i: int, r: int) -> None:
     if eng.activity == IDLE:
         mark_pending(s, i)
     elif eng.activity == DECODE and inst.batching != STATIC_BATCH:
-        growth = eng.admission == GROWTH and eng.kind <= KEYED
+        growth = eng.admission == GROWTH and eng.kind <= KEYED and s.kills == 0
         if not growth or (eng.front < 0 and eng.root == r):
             least = eng.decode_steps - eng.since_prefill if inst.batching == SLORA else 1
             cut = _cut(s, i, least)

@@ -278,7 +278,7 @@ def _stuck(s: Any) -> bool:
 def _start(s: Any) -> None:
     """Have the instances that are inside no iteration plan, by index where they share counters."""
     waiting = pending(s)
-    if s.counted == 1:
+    if s.counted == 1 or s.limit > 0:
         waiting[: s.pending_count].sort()
     for j in range(s.pending_count):
         i = waiting[j]

@@ -291,3 +291,11 @@ def seen_request(s: Any, r: int) -> Any:
     if s.poll_ps > 0:
         return _request_at(s.seen_requests_at, r)
     return _request_at(s.requests_at, r)
+
+
+@compiled
+def seen_running_at(s: Any, i: int) -> np.ndarray:
+    """The (S,) requests in service at instance i as the router sees them."""
+    if s.poll_ps > 0:
+        return _int32_at(s.seen_running_at + 4 * i * s.slots, s.slots)
+    return _int32_at(s.running_at + 4 * i * s.slots, s.slots)

@@ -129,7 +129,7 @@ class Simulation:
     def advance(self) -> bool:
         """Run to the next routing decision; False when everything is done."""
         due = bool(kernel.advance(self.state.head) == ROUTE)
-        self._check_clock()
+        self.check_clock()
         return due
 
     def apply(self, action: int) -> bool:
@@ -157,7 +157,7 @@ class Simulation:
             parameters = np.asarray(router.parameters, np.float64)
             memory = router.memory(len(self.fleet), seed)
             kernel.run(self.state.head, router.compiled, parameters, memory)
-            self._check_clock()
+            self.check_clock()
             return self.result(router.name)
         parameters, memory = np.zeros(0), RoutingPolicy("", router).memory(len(self.fleet), seed)
         views = self.state.seen
@@ -177,7 +177,8 @@ class Simulation:
             )
         return Result.of(self.state, self.table, self.fleet, router)
 
-    def _check_clock(self) -> None:
+    def check_clock(self) -> None:
+        """Refuse a run that has come to the end of the clock's range."""
         if self.state.head["overflow"][0]:
             raise ValueError(
                 f"an iteration would end beyond the clock's {CLOCK_DAYS} days: are arrival times "
@@ -189,8 +190,7 @@ class Simulation:
 
         The memory of a policy that is stepped from Python is the caller's, and not part of it.
         """
-        saved = {name: array.copy() for name, array in self.state.arrays.items()}
-        return saved | {"head": self.state.head.copy()}
+        return self.state.save()
 
     def restore(self, saved: Mapping[str, np.ndarray]) -> None:
         """Go back to a saved state of this simulation (same table, same fleet).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,12 @@ class State:
     def __reduce__(self) -> tuple[Any, ...]:
         return State.of, (self.head, self.arrays, self.schedulers)
 
+    def save(self) -> dict[str, np.ndarray]:
+        """A copy of the head and every array by name, and their digest."""
+        saved = {name: array.copy() for name, array in self.arrays.items()}
+        saved["head"] = self.head.copy()
+        return saved | {"digest": _digest(saved)}
+
     def load(self, saved: Mapping[str, np.ndarray]) -> None:
         """Take over the values of a saved state of the same simulation, in place.
 
@@ -73,6 +80,8 @@ class State:
         for name in _SHAPE:
             if saved["head"][name] != self.head[name]:
                 raise ValueError(f"the saved state is of another simulation: {name} differs")
+        if "digest" not in saved or not np.array_equal(_digest(saved), saved["digest"]):
+            raise ValueError("the saved state is damaged: its digest is not that of its values")
         _check_indices(saved, own)
         for name, array in own.items():
             np.copyto(array, saved[name].view(array.dtype))
@@ -94,6 +103,14 @@ _FIXED = {
         *("decode_at", "prefill_at", "sequence_at"),
     ),
 }
+
+
+def _digest(saved: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(16,) uint8: compiled code trusts what it loads, so damage must be seen before."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("head", *ARRAYS):
+        digest.update(np.ascontiguousarray(saved[name]).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) -> None:

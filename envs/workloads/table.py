@@ -166,6 +166,26 @@ class RequestTable:
         """
         return self.from_mapping({**self._columns, **columns}, self.source)
 
+    def followed_by(self, other: RequestTable) -> RequestTable:
+        """These requests and those of another table, which come no earlier than the last here.
+
+        Columns that only one of them was given take their defaults in the other; request ids are
+        numbered anew.
+
+        Raises:
+            TraceError: The other table begins before this one ends.
+        """
+        names = set(self.given) | set(other.given)
+        joined: dict[str, Any] = {}
+        for name in names - {"request_id"}:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, Labels):
+                texts = [labels.names[code] for labels in (mine, theirs) for code in labels.codes]
+                joined[name] = texts
+            else:
+                joined[name] = np.concatenate([mine, theirs])
+        return self.from_mapping(joined, self.source)
+
     def with_predictions(self, sigma: float = 0.5, seed: int = 0) -> RequestTable:
         """Predict the output lengths: truth times lognormal(0, sigma), rounded, at least 1.
 

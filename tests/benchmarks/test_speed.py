@@ -15,6 +15,7 @@ import pytest
 from baselines.routing import router
 from envs.hardware import preset
 from envs.routing.env import RoutingEnv
+from envs.routing.vector import RoutingVectorEnv
 from envs.simulator import EngineConfig, Simulation
 from envs.workloads import RequestTable, router_mix
 
@@ -53,6 +54,26 @@ def test_environment_step(benchmark: Any) -> None:
             if env.step(action)[2]:
                 env.reset()
 
+    benchmark(steps)
+
+
+@pytest.mark.parametrize("kind", ["native", "sync"])
+def test_vector_step(benchmark: Any, kind: str) -> None:
+    """64 copies in one compiled call, and in Gymnasium's loop over single environments."""
+    scenario = "router-kv6k-rate9"
+    env: gymnasium.vector.VectorEnv[Any, Any, Any]
+    if kind == "native":
+        env = RoutingVectorEnv(64, scenario=scenario)
+    else:
+        env = gymnasium.vector.SyncVectorEnv([lambda: RoutingEnv(scenario)] * 64)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).integers(0, 4, (50, 64))
+
+    def steps() -> None:
+        for chosen in actions:
+            env.step(chosen)
+
+    benchmark.extra_info["decisions"] = actions.size
     benchmark(steps)
 
 

@@ -49,7 +49,7 @@ class PrefixCache:
     def complete(self, request: ReferenceRequest) -> None:
         """A request whose prefill completes becomes a user of its prefix."""
         name = request.traits.prefix
-        if name >= 0:
+        if name >= 0 and request.traits.prefix_tokens > 0:
             length = max(self._alive(name), request.traits.prefix_tokens)
             prefix = self.prefixes.setdefault(name, Prefix())
             prefix.length = length

@@ -67,11 +67,14 @@ NAMED: dict[str, tuple[Rank | None, str]] = {
 }
 """The table under "Waiting queue"."""
 
+DPA_PS = (60e12, 5e12)
+"""Expiry and urgency of `dpa` by name: the paper does not state them, 60 s and 5 s are taken."""
+
 
 def resolve(queue: Any) -> Scheduler:
     """Give the scheduler of a name, or of an object like `envs.simulator.Scheduler`."""
     if isinstance(queue, str):
-        return Scheduler(*NAMED[queue], parameters=(60e12, 5e12) if queue == "dpa" else ())
+        return Scheduler(*NAMED[queue], parameters=DPA_PS if queue == "dpa" else ())
     rank, kind = NAMED[queue.name] if queue.name in NAMED else (queue.rank, queue.kind)
     return Scheduler(
         rank, kind, queue.charge, queue.lift, queue.overcharge, tuple(queue.parameters)

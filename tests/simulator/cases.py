@@ -16,7 +16,6 @@ T = TypeVar("T")
 
 # In seconds a multiple of a power of two: it passes through floats unharmed over hours.
 EIGHTH_OF_A_SECOND = 125 * 10**9
-MODELS = ("", "a", "b")
 
 
 class Source(Protocol):
@@ -86,7 +85,7 @@ def build_case(source: Source) -> Case:
     fleet = tuple(_engine(source, cost, requests) for cost in costs)
     fleet = _orders(source, fleet, step)
     if any(row.model for row in requests):
-        fleet = tuple(replace(engine, model=source.choice(MODELS)) for engine in fleet)
+        fleet = tuple(replace(engine, model=source.choice(("", "a", "b"))) for engine in fleet)
 
     return Case(
         requests=tuple(requests),
@@ -228,10 +227,10 @@ def _deadlines(source: Source, rows: list[Row], step: int) -> list[Row]:
 
 
 def _models(source: Source, rows: list[Row], step: int) -> list[Row]:
-    """Draw models, for one case in six."""
+    """Draw models, for one case in six; a table has them for all requests or for none."""
     if source.integer(0, 5) < 5:
         return rows
-    return [replace(row, model=source.choice(MODELS)) for row in rows]
+    return [replace(row, model=source.choice(("a", "b", "c"))) for row in rows]
 
 
 def _engine(source: Source, cost: TableCost, rows: Sequence[Row]) -> Engine:

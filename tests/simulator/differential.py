@@ -273,10 +273,13 @@ def kernel_trace(case: Case) -> Trace:
         recording_policy(case, decisions),
         **kernel_options(case),
     )
+    counters = result.tenant_counters.tolist()
+    if not any(counters):  # where nothing is charged, none need be kept
+        counters = [0] * len(_tenants(case))
     return Trace(
         list(zip(*(result.requests[field].tolist() for field in FIELDS), strict=True)),
         decisions,
-        result.tenant_counters.tolist(),
+        counters,
         int(result.counters["cached_tokens"]),
     )
 

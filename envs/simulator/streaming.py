@@ -1,0 +1,250 @@
+"""Replay of a stream of requests in bounded memory: O(requests in flight), however long it is.
+
+The kernel stops when its arrays hold no more arrivals. What has finished is handed out and
+forgotten, what is in flight moves to the front in its order, and the next requests are laid behind
+it. Order decides every tie, so the outcome is that of one simulation of the whole, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.simulator import kernel
+from envs.simulator.config import EngineConfig
+from envs.simulator.histogram import LatencyHistogram
+from envs.simulator.layout import KEYED, PS_PER_S, REFILL, SERVED, UNFINISHED
+from envs.simulator.policy import RoutingPolicy
+from envs.simulator.simulation import Simulation
+from envs.simulator.state import State
+
+if TYPE_CHECKING:
+    from envs.workloads import RequestTable
+
+OUTCOME_DTYPE = np.dtype(
+    [
+        ("row", "i8"),  # place in the stream, from 0
+        ("arrival_ps", "i8"),
+        ("dispatch_ps", "i8"),
+        ("admit_ps", "i8"),
+        ("first_token_ps", "i8"),
+        ("finish_ps", "i8"),
+        ("prompt_tokens", "i4"),
+        ("output_tokens", "i4"),
+        ("instance", "i4"),
+        ("preemptions", "i4"),
+        ("failures", "i4"),
+        ("status", "i1"),
+    ]
+)
+"""Outcome of one request; times in ps, -1 = never."""
+
+_COPIED = ("arrival_ps", "dispatch_ps", "admit_ps", "first_token_ps", "finish_ps")
+_COUNTS = ("instance", "preemptions", "failures", "status")
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """Totals of a streamed replay.
+
+    Attributes:
+        counters: Totals, as in `Result.counters`.
+        histograms: Latencies in seconds of the served requests by name (`ttft_s`, `e2e_s`).
+        most_in_flight: Largest number of requests that moved from one part to the next.
+        first_arrival_s: Time of the first arrival, seconds.
+        last_finish_s: Time of the last finish, seconds.
+        output_tokens: Output tokens of the served requests.
+    """
+
+    counters: dict[str, float]
+    histograms: dict[str, LatencyHistogram]
+    most_in_flight: int
+    first_arrival_s: float
+    last_finish_s: float
+    output_tokens: int
+
+    def summary(self) -> dict[str, float]:
+        """Totals, means and percentiles (within 0.5 %) of the latencies, seconds."""
+        out = dict(self.counters)
+        out["makespan_s"] = max(self.last_finish_s - self.first_arrival_s, 0.0)
+        out["most_in_flight"] = float(self.most_in_flight)
+        out["output_tokens"] = float(self.output_tokens)
+        for name, histogram in self.histograms.items():
+            out[f"{name[:-2]}_mean_s"] = histogram.mean
+            for percent in (50, 90, 95, 99):
+                out[f"{name[:-2]}_p{percent}_s"] = histogram.percentile(percent)
+        return out
+
+
+def replay(
+    parts: Iterable[RequestTable],
+    fleet: Sequence[EngineConfig],
+    router: RoutingPolicy,
+    *,
+    write: Callable[[np.ndarray], None] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> StreamResult:
+    """Serve a stream of requests.
+
+    Args:
+        parts: Request tables that follow one another in time, such as `read_parts` gives.
+        fleet: One configuration an instance.
+        router: A compiled routing rule.
+        write: Called with the outcomes (OUTCOME_DTYPE) of the requests that have finished, in
+            stream order, after each part.
+        seed: Seed of randomised rules.
+        **options: As of `Simulation`. Tenants, prefixes, closed loops, rate limits, deadlines
+            and polling need the whole table, and are refused.
+
+    Raises:
+        ValueError: There is no request, the parts are not in order of time, or an option needs
+            the whole table.
+    """
+    source = _whole_instants(parts)
+    first = next(source, None)
+    if first is None:
+        raise ValueError("the stream holds no requests")
+    options = {
+        "queue_order": router.queue_order,
+        "decision_interval_s": router.decision_interval_s,
+        "window": router.window,
+    } | options
+    stream = _Stream(first, fleet, router, seed, options, write)
+    for part in source:
+        stream.extend(part)
+    return stream.finish()
+
+
+class _Stream:
+    """The simulation of a stream, one part at a time."""
+
+    def __init__(
+        self,
+        first: RequestTable,
+        fleet: Sequence[EngineConfig],
+        router: RoutingPolicy,
+        seed: int,
+        options: dict[str, Any],
+        write: Callable[[np.ndarray], None] | None,
+    ) -> None:
+        self.fleet, self.router, self.options, self.write = fleet, router, options, write
+        self.simulation = Simulation(first, fleet, more=True, **options)
+        head = self.simulation.state.head[0]
+        if head["traited"] or head["poll_ps"]:
+            raise ValueError(
+                "a streamed replay forgets finished requests, so it has no tenants, prefix cache, "
+                "closed loop, rate limit, deadlines or polling: leave these out, or simulate the "
+                "whole table"
+            )
+        self.parameters = np.asarray(router.parameters, np.float64)
+        self.memory = router.memory(len(fleet), seed)
+        self.rows = np.arange(len(first))
+        self.came = len(first)
+        self.first_ps = int(first.arrival_ps[0])
+        self.last_ps = self.first_ps
+        self.most_in_flight = 0
+        self.output_tokens = 0
+        self.histograms = {name: LatencyHistogram() for name in ("ttft_s", "e2e_s")}
+
+    def extend(self, part: RequestTable) -> None:
+        """Serve up to the last arrival known, then put a part behind what is in flight."""
+        self._run()
+        state = self.simulation.state
+        alive = state.arrays["requests"]["status"] == UNFINISHED
+        self._hand_out(~alive)
+        self.most_in_flight = max(self.most_in_flight, int(alive.sum()))
+        fresh = Simulation(part, self.fleet, more=True, **self.options)
+        self.simulation.state = _joined(state, alive, fresh.state)
+        self.simulation.table = part
+        new = np.arange(self.came, self.came + len(part))
+        self.rows = np.concatenate([self.rows[alive], new])
+        self.came += len(part)
+
+    def finish(self) -> StreamResult:
+        """Serve what is left."""
+        self._run()
+        self.simulation.state.head["more"] = 0
+        self._run()
+        self._hand_out(np.ones(len(self.rows), bool))
+        counters = self.simulation.result(self.router.name).counters
+        return StreamResult(
+            counters,
+            self.histograms,
+            self.most_in_flight,
+            self.first_ps / PS_PER_S,
+            self.last_ps / PS_PER_S,
+            self.output_tokens,
+        )
+
+    def _run(self) -> None:
+        head = self.simulation.state.head
+        if self.router.uses_prediction:
+            self.simulation.require_predictions(f"the router {self.router.name}")
+        why = kernel.run(head, self.router.compiled, self.parameters, self.memory)
+        assert why != REFILL or head["more"][0]
+        self.simulation.check_clock()
+
+    def _hand_out(self, which: np.ndarray) -> None:
+        state = self.simulation.state
+        requests, outputs = state.arrays["requests"][which], state.arrays["output"][which]
+        outcomes = np.empty(len(requests), OUTCOME_DTYPE)
+        outcomes["row"] = self.rows[which]
+        outcomes["prompt_tokens"], outcomes["output_tokens"] = requests["prompt"], outputs
+        for name in (*_COPIED, *_COUNTS):
+            outcomes[name] = requests[name]
+        served = outcomes[outcomes["status"] == SERVED]
+        arrival = served["arrival_ps"]
+        self.histograms["ttft_s"].add((served["first_token_ps"] - arrival) / PS_PER_S)
+        self.histograms["e2e_s"].add((served["finish_ps"] - arrival) / PS_PER_S)
+        self.last_ps = max(self.last_ps, int(served["finish_ps"].max(initial=0)))
+        self.output_tokens += int(served["output_tokens"].sum())
+        if self.write is not None:
+            self.write(outcomes)
+
+
+def _joined(state: State, alive: np.ndarray, fresh: State) -> State:
+    """The state with only the living requests, in order, and those of a fresh state behind."""
+    places = np.where(alive, np.cumsum(alive) - 1, -1)
+
+    def moved(indices: np.ndarray) -> np.ndarray:
+        return np.where(indices >= 0, places[indices], -1)
+
+    arrays = dict(state.arrays)
+    kept, new = arrays["requests"][alive], fresh.arrays["requests"]
+    for name in ("left", "right"):
+        kept[name] = moved(kept[name])
+    arrays["requests"] = np.concatenate([kept, new])
+    arrays["output"] = np.concatenate([arrays["output"][alive], fresh.arrays["output"]])
+    engines = arrays["engines"]
+    for name in ("root", "tail", "front", "line_root", "line_tail"):
+        engines[name] = moved(engines[name])
+    assert engines["kind"].max() <= KEYED
+    arrays["running"] = moved(arrays["running"]).astype(np.int32)
+    arrays["candidates"] = moved(arrays["candidates"])
+    head = state.head
+    head["next_arrival"] = len(kept)
+    head["count"] = len(kept) + len(new)
+    return State.of(head, arrays, state.schedulers)
+
+
+def _whole_instants(parts: Iterable[RequestTable]) -> Iterator[RequestTable]:
+    """The parts again, so that requests which arrive together stay together."""
+    held: RequestTable | None = None
+    for part in parts:
+        if held is not None:
+            if part.arrival_ps[0] < held.arrival_ps[-1]:
+                raise ValueError(
+                    f"the parts of a stream must follow in time: one ends at "
+                    f"{held.arrival_s[-1]} s, and the next begins at {part.arrival_s[0]} s"
+                )
+            part = held.followed_by(part)
+        last = int(np.searchsorted(part.arrival_ps, part.arrival_ps[-1]))
+        if last > 0:
+            yield part[:last]
+        held = part[last:]
+    if held is not None:
+        yield held
