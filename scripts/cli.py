@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "benchmark routing": ("scripts.benchmark_routing", "compare routing policies"),
     "train routing": ("scripts.train", "train a routing policy by reinforcement learning"),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
+    "validate": ("scripts.validate", "hold the simulator against measurements of real engines"),
     "fit-cost-model": ("scripts.fit_cost_model", "fit the GPU cost models to measurements"),
     "profile-gpu": ("scripts.profile_gpu", "time a model's steps on a GPU, for a cost model"),
     "catalogue": ("scripts.catalogue", "list what can be named: routers, GPUs, models, ..."),

@@ -66,7 +66,8 @@ def test_a_known_law_is_found_again_and_put_into_the_table(tmp_path, capsys, mon
 
 def test_a_bad_fit_is_left_out(tmp_path, capsys, monkeypatch):
     cost = CostModel("m/g", "m", "g")
-    bad = Fit(cost, "steps", "", {"decode": np.array([0.1, -0.3])})
+    errors = {"decode": np.array([0.1, -0.3])}
+    bad = Fit(cost, "steps", "", errors, {"decode": np.ones(2)})
     monkeypatch.setattr("scripts.fit_cost_model.fit_steps", lambda *_: [bad])
     words = ["fit-cost-model", "--steps", "steps.csv", "-o", str(tmp_path)]
     assert main(words) == 1

@@ -32,6 +32,8 @@ class Fit:
     """By kind of step, `leave-one-out` or `hold-out 20 %`."""
     errors: dict[str, FloatArray]
     """By kind, the signed relative errors of the held-out points."""
+    measured: dict[str, FloatArray]
+    """By kind, the measured seconds of the same points."""
 
     def mean(self, kind: str) -> float:
         """Give the mean absolute held-out error of a kind of step; nan if not measured."""
@@ -113,19 +115,20 @@ def judge(
     points: pd.DataFrame,
     refit: Callable[[pd.DataFrame], CostModel],
     rng: np.random.Generator,
-) -> tuple[str, FloatArray]:
-    """Give how points were held out, and the signed relative errors on the held-out ones."""
+) -> tuple[str, FloatArray, FloatArray]:
+    """Give how points were held out, their signed relative errors, and their measured seconds."""
     count = len(points)
     if count < LEAVE_ONE_OUT_BELOW:
         split, folds = "leave-one-out", [np.array([row]) for row in range(count)]
     else:
         split, folds = "hold-out 20 %", [np.sort(rng.permutation(count)[: count // 5])]
-    errors = []
+    errors, measured = [], []
     for fold in folds:
         out = points.iloc[fold]
         cost = refit(points.drop(index=points.index[fold]))
-        errors.append(predict(cost, out) / out["seconds"].to_numpy() - 1.0)
-    return split, np.concatenate(errors)
+        measured.append(out["seconds"].to_numpy(float))
+        errors.append(predict(cost, out) / measured[-1] - 1.0)
+    return split, np.concatenate(errors), np.concatenate(measured)
 
 
 def fit_stages(
@@ -147,7 +150,7 @@ def fit_stages(
         dataset: Name of the data family.
         seed: Seeds the choice of held-out points.
     """
-    cost, errors, splits = base, {}, {}
+    cost, errors, measured, splits = base, {}, {}, {}
     for kind, free in stages.items():
         part = points[points["kind"] == kind]
         if part.empty:
@@ -163,7 +166,7 @@ def fit_stages(
             return fit(cost, some, free, q)
 
         rng = seed_of(seed, f"{dataset}/{base.name}/{kind}")
-        splits[kind], errors[kind] = judge(part, refit, rng)
+        splits[kind], errors[kind], measured[kind] = judge(part, refit, rng)
         cost = refit(part)
     split = "; ".join(f"{kind} {how}" for kind, how in splits.items())
-    return Fit(cost, dataset, split, errors)
+    return Fit(cost, dataset, split, errors, measured)

@@ -81,10 +81,7 @@ def fit_served(data: Path, seed: int) -> list[Fit]:
 
 def fit_configuration(key: tuple[str, str, int, str, str], points: pd.DataFrame) -> Fit:
     """Fit one configuration of `served_points` and leave each of its points out in turn."""
-    model, gpu, tp, engine, precision = key
-    isl, osl, b = (points[c].to_numpy(float) for c in ("isl", "osl", "batch_size"))
-    seconds = points["silicon_tpot_ms"].to_numpy(float) * 1e-3
-    terms = np.column_stack([np.ones_like(b), b, b * (isl + osl / 2), b * isl / osl])
+    terms, seconds = _terms(points)
     error = np.array(
         [
             float(terms[i] @ _coefficients(np.delete(terms, i, 0), np.delete(seconds, i)))
@@ -93,8 +90,15 @@ def fit_configuration(key: tuple[str, str, int, str, str], points: pd.DataFrame)
             for i in range(len(seconds))
         ]
     )
-    a0, d, c, kp = _coefficients(terms, seconds)
-    cost = CostModel(
+    cost = dataclasses.replace(served_law(key, points), tpot_error=float(np.abs(error).mean()))
+    return Fit(cost, "served_latency", "tpot leave-one-out", {"tpot": error}, {"tpot": seconds})
+
+
+def served_law(key: tuple[str, str, int, str, str], points: pd.DataFrame) -> CostModel:
+    """Give the step law of one configuration of `served_points`, fitted to all these points."""
+    model, gpu, tp, engine, precision = key
+    a0, d, c, kp = _coefficients(*_terms(points))
+    return CostModel(
         name=f"{model}/{gpu}/tp{tp}/{engine}/{precision}",
         model=model,
         gpu=gpu,
@@ -107,14 +111,19 @@ def fit_configuration(key: tuple[str, str, int, str, str], points: pd.DataFrame)
         decode_sequence_s=d - kp,
         source=SOURCE,
         licence="Apache-2.0",
-        fit_seqs=int(b.max()),
+        fit_seqs=int(points["batch_size"].max()),
         # The points say how long the prompts were, not how the engine cut them.
-        fit_tokens=int(isl.max()),
-        fit_context=int((isl + osl).max()),
+        fit_tokens=int(points["isl"].max()),
+        fit_context=int((points["isl"] + points["osl"]).max()),
         points=len(points),
     )
-    cost = dataclasses.replace(cost, tpot_error=float(np.abs(error).mean()))
-    return Fit(cost, "served_latency", "tpot leave-one-out", {"tpot": error})
+
+
+def _terms(points: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """Give what each coefficient is multiplied with, and the measured seconds a token."""
+    isl, osl, b = (points[c].to_numpy(float) for c in ("isl", "osl", "batch_size"))
+    terms = np.column_stack([np.ones_like(b), b, b * (isl + osl / 2), b * isl / osl])
+    return terms, points["silicon_tpot_ms"].to_numpy(float) * 1e-3
 
 
 def _coefficients(terms: FloatArray, seconds: FloatArray) -> FloatArray:

@@ -1,0 +1,1 @@
+"""The simulator held against measurements of real engines: one module a kind of measurement."""
