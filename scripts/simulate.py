@@ -219,6 +219,8 @@ def _text(title: str, instances: int, summary: dict[str, float], case: Case) -> 
     if summary["dollars"]:
         facts.append(["dollars", number(summary["dollars"])])
     head = f"{title}: {', '.join(counts)} by {instances} instances"
+    if conditions := case.conditions():
+        head += f"\nconditions: {'; '.join(conditions)}"
     return f"{head}\n\n{table(rows)}\n\n{table(facts)}"
 
 

@@ -91,10 +91,7 @@ COMPACT = (
 )
 """What a terminal shows beside mean end-to-end latency in 120 columns."""
 
-WITH_SOMETIMES = ("limited", "failures", "cached_tokens")
-"""What is shown as well where it is not always 0."""
-
-OBJECTIVES = (
+WITH_OBJECTIVES = (
     *("e2e_p50_s", "e2e_p99_s", "slo_attainment", "goodput_tokens_per_s"),
     *(key for key in COMPACT if key not in ("e2e_p50_s", "e2e_p95_s", "e2e_p99_s")),
 )
