@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,20 +154,17 @@ def _cases(args: Args) -> list[Case]:
     if args.trace is not None:
         if args.scenarios:
             raise ValueError("--trace and --scenarios: give one of them")
-        trace = args.trace
-        return _for_each_interval(
-            args,
-            lambda changes: trace_case(
-                trace,
-                args.fleet,
-                rate_scale=args.rate_scale,
-                limit=args.requests,
-                sigma=args.sigma,
-                bootstrap=args.bootstrap_trace,
-                changes=changes,
-                queue=queue,
-            ),
+        trace = partial(
+            trace_case,
+            args.trace,
+            args.fleet,
+            rate_scale=args.rate_scale,
+            limit=args.requests,
+            sigma=args.sigma,
+            bootstrap=args.bootstrap_trace,
+            queue=queue,
         )
+        return _for_each_interval(args, trace)
     if args.bootstrap_trace or args.rate_scale != 1.0:
         raise ValueError("--bootstrap-trace and --rate-scale are for a trace: give --trace too")
     names: Sequence[str] = args.scenarios or POINTS
@@ -175,27 +173,26 @@ def _cases(args: Args) -> list[Case]:
     found: list[Case] = []
     given: list[str] = []
     for name in names:
-        more = _for_each_interval(
-            args, lambda changes, name=name: preset_case(name, args.requests, changes, queue)
-        )
+        preset = partial(preset_case, name, args.requests, queue=queue)
+        more = _for_each_interval(args, preset)
         found += more
         given += [name] * len(more)
     _refuse_same_scenarios(given, found)
     return found
 
 
-def _for_each_interval(args: Args, make: Callable[[dict[str, Any]], Case]) -> list[Case]:
+def _for_each_interval(args: Args, make: Callable[..., Case]) -> list[Case]:
     """The case of a scenario, or one for each of `--poll-intervals`, named after it."""
     changes = args.conditions()
     if slo := args.objectives():
         changes["slo"] = slo
-    case = make(changes)
+    case = make(changes=changes)
     if not args.poll_intervals:
         return [case]
     if args.poll_interval_s is not None:
         raise ValueError("--poll-interval-s and --poll-intervals: give one of them")
     return [
-        make(changes | {"name": f"{case.name}-poll{s:g}", "router": {"poll_interval_s": s}})
+        make(changes=changes | {"name": f"{case.name}-poll{s:g}", "router": {"poll_interval_s": s}})
         for s in args.poll_intervals
     ]
 

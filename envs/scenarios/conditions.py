@@ -62,6 +62,7 @@ class Clients(Strict):
             return table
         rng = np.random.default_rng(np.random.SeedSequence([seed, _MODELS]))
         shares = np.array(list(self.models.values()))
+        shares /= shares.max()  # else the sum may be beyond the range of numbers
         drawn = rng.choice(len(shares), len(table), p=shares / shares.sum())
         return table.replace(model=np.array(list(self.models), object)[drawn])
 
@@ -109,7 +110,7 @@ class Failures(Strict):
     """The failures, the same in every episode."""
     mean_time_between_failures_s: float | None = Field(default=None, gt=0)
     """Mean seconds from the start or a repair to the next failure of an instance."""
-    mean_time_to_repair_s: float | None = Field(default=None, gt=0)
+    mean_time_to_repair_s: float | None = Field(default=None, gt=0, le=1e5)
     """Mean seconds that a failed instance is down."""
 
     @model_validator(mode="after")
