@@ -155,14 +155,15 @@ def validate(
 def validate_baselines(config: RunConfig) -> dict[str, list[dict[str, float]]]:
     """What each of `BASELINES` reaches on the validation episodes of a run, as in `validate`.
 
-    What the scenario says of the router (order of its queue, clock, window) holds for them too.
+    What the scenario says of the router (order of its queue, clock, window), of its clients and of
+    failures holds for them too.
     """
-    limits, given = config.scenario.slo.limits_s(), config.scenario.router.settled()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in BASELINES}
     for seed in validation_seeds(config):
         table, fleet = config.scenario.build(seed)
+        given = config.scenario.options(table, seed)
         for name, rows in found.items():
-            result = simulate(table, fleet, router(name), slo_s=limits, seed=seed, **given)
+            result = simulate(table, fleet, router(name), seed=seed, **given)
             rows.append({"seed": float(seed)} | result.summary())
     return found
 

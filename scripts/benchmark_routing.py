@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from scripts.common import ObjectiveArgs, SeededArgs, show
+from scripts.common import ConditionArgs, ObjectiveArgs, SeededArgs, show
 
 if TYPE_CHECKING:
     from scripts.experiments.cases import Case
@@ -23,6 +24,7 @@ EXAMPLE = """servegym benchmark routing
   servegym benchmark routing --full -o runs/full
   servegym benchmark routing --scenarios router-kv6k-rate9 --routers round_robin pull_sjf:theta=0.3
   servegym benchmark routing --routers my_policies.py:roomiest jsq
+  servegym benchmark routing --scenarios router-kv6k-rate8 --poll-intervals 0 0.1 1 10
   servegym benchmark routing --trace trace.csv --fleet fleet.yaml --slo-ttft 1 --slo-tbt 0.1"""
 
 FOLDER = Path("runs/benchmark-routing")
@@ -42,7 +44,7 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(SeededArgs, ObjectiveArgs):
+class Args(SeededArgs, ObjectiveArgs, ConditionArgs):
     """Options of `servegym benchmark routing`."""
 
     scenarios: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
@@ -70,6 +72,8 @@ class Args(SeededArgs, ObjectiveArgs):
     """Error of the output lengths predicted for the trace: truth times lognormal(0, sigma)."""
     bootstrap_trace: bool = False
     """Resample the trace in blocks for every seed, so that intervals cover its own chance."""
+    poll_intervals: Annotated[tuple[float, ...], tyro.conf.arg(metavar="SECONDS ...")] = ()
+    """Serve every scenario once for each of these intervals between the router's looks."""
     workers: int | None = None
     """Processes; without it, one a usable CPU."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY ...")] = ()
@@ -83,15 +87,14 @@ class Args(SeededArgs, ObjectiveArgs):
 def main(args: Args) -> int:
     """Run the command."""
     from scripts.experiments.machine import usable_cpus
-    from scripts.experiments.metrics import COMPACT, WITH_OBJECTIVES, chosen
+    from scripts.experiments.metrics import COMPACT, WITH_OBJECTIVES, chosen, not_always_zero
     from scripts.experiments.progress import say
     from scripts.experiments.runner import run_comparison
     from scripts.experiments.store import Store
 
     start = time.perf_counter()
     cases, seeds = _cases(args), _seeds(args)
-    limited = any(case.has_objectives for case in cases)
-    metrics = chosen(args.metrics or (WITH_OBJECTIVES if limited else COMPACT))
+    chosen(args.metrics)
     contenders = _contenders(args, cases)
     workers = usable_cpus() if args.workers is None else args.workers
     if workers < 1:
@@ -126,7 +129,11 @@ def main(args: Args) -> int:
     from scripts.experiments.fleets import fleets_text
     from scripts.experiments.tables import print_tables
 
-    print_tables(comparisons, metrics)
+    limited = any(case.has_objectives for case in cases)
+    usual = WITH_OBJECTIVES if limited else COMPACT
+    # Before the last ones, for which there is not always room.
+    usual = (*usual[:3], *not_always_zero(r.summary for r in records), *usual[3:])
+    print_tables(comparisons, chosen(args.metrics or usual))
     print(f"{note}\n" if note else "", end="")
     print(fleets_text(fleets))
     again = f" ({reused} reused)" if reused else ""
@@ -137,31 +144,57 @@ def main(args: Args) -> int:
 
 def _cases(args: Args) -> list[Case]:
     from scripts.experiments.cases import preset_case, trace_case
+    from scripts.experiments.disciplines import Discipline
 
+    queue = Discipline.parse(args.queue) if args.queue is not None else None
+    if queue is not None and args.agent:
+        raise ValueError(
+            "--queue does not reach --agent: write the scheduler in the fleet's file, as queue"
+        )
     if args.trace is not None:
         if args.scenarios:
             raise ValueError("--trace and --scenarios: give one of them")
-        return [
-            trace_case(
-                args.trace,
-                args.fleet,
-                rate_scale=args.rate_scale,
-                limit=args.requests,
-                sigma=args.sigma,
-                bootstrap=args.bootstrap_trace,
-                slo=args.objectives(),
-            )
-        ]
+        trace = partial(
+            trace_case,
+            args.trace,
+            args.fleet,
+            rate_scale=args.rate_scale,
+            limit=args.requests,
+            sigma=args.sigma,
+            bootstrap=args.bootstrap_trace,
+            queue=queue,
+        )
+        return _for_each_interval(args, trace)
     if args.bootstrap_trace or args.rate_scale != 1.0:
         raise ValueError("--bootstrap-trace and --rate-scale are for a trace: give --trace too")
     names: Sequence[str] = args.scenarios or POINTS
     if args.full and not args.scenarios:
         names = _all_points()
-    slo = args.objectives()
-    changes = {"slo": slo} if slo else {}
-    cases = [preset_case(name, args.requests, changes) for name in names]
-    _refuse_same_scenarios(names, cases)
-    return cases
+    found: list[Case] = []
+    given: list[str] = []
+    for name in names:
+        preset = partial(preset_case, name, args.requests, queue=queue)
+        more = _for_each_interval(args, preset)
+        found += more
+        given += [name] * len(more)
+    _refuse_same_scenarios(given, found)
+    return found
+
+
+def _for_each_interval(args: Args, make: Callable[..., Case]) -> list[Case]:
+    """The case of a scenario, or one for each of `--poll-intervals`, named after it."""
+    changes = args.conditions()
+    if slo := args.objectives():
+        changes["slo"] = slo
+    case = make(changes=changes)
+    if not args.poll_intervals:
+        return [case]
+    if args.poll_interval_s is not None:
+        raise ValueError("--poll-interval-s and --poll-intervals: give one of them")
+    return [
+        make(changes=changes | {"name": f"{case.name}-poll{s:g}", "router": {"poll_interval_s": s}})
+        for s in args.poll_intervals
+    ]
 
 
 def _refuse_same_scenarios(given: Sequence[str], cases: Sequence[Case]) -> None:
@@ -180,7 +213,7 @@ def _refuse_same_scenarios(given: Sequence[str], cases: Sequence[Case]) -> None:
 def _fleets(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
     from scripts.experiments.fleets import fleet_data
 
-    return {case.name: fleet_data(case.scenario.fleet.engines()) for case in cases}
+    return {case.name: fleet_data(case.engines()) for case in cases}
 
 
 def _all_points() -> list[str]:

@@ -1,4 +1,4 @@
-"""List what can be named: routers, GPUs, models, fleets, scenarios, cost model presets."""
+"""List what can be named: routers, schedulers, GPUs, models, fleets, scenarios, presets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLE = """servegym catalogue
   servegym catalogue routers
   servegym catalogue gpus --json"""
 
-Kind = Literal["routers", "gpus", "models", "fleets", "scenarios", "presets"]
+Kind = Literal["routers", "schedulers", "gpus", "models", "fleets", "scenarios", "presets"]
 Rows = list[dict[str, Any]]
 
 
@@ -70,6 +70,21 @@ def _routers() -> Rows:
             "source": rule.source,
         }
         for name, rule in routers().items()
+    ]
+
+
+def _schedulers() -> Rows:
+    from scripts.experiments.disciplines import all_schedulers
+
+    return [
+        {
+            "scheduler": name,
+            "parameters": dict(zip(rule.parameter_names, rule.parameters, strict=True)),
+            "counters": "kept" if rule.charge is not None else "none",
+            "predictions": "used" if rule.uses_prediction else "unused",
+            "source": rule.source,
+        }
+        for name, rule in all_schedulers().items()
     ]
 
 
@@ -160,6 +175,7 @@ def _presets() -> Rows:
 
 _LISTS: dict[Kind, Callable[[], Rows]] = {
     "routers": _routers,
+    "schedulers": _schedulers,
     "gpus": _gpus,
     "models": _models,
     "fleets": _fleets,

@@ -60,6 +60,62 @@ class ObjectiveArgs:
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConditionArgs:
+    """Conditions of service on the command line."""
+
+    queue: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Scheduler of every instance, with parameters like `vtc:output_weight=1`, instead of the
+    fleet's (`servegym catalogue schedulers`)."""
+    poll_interval_s: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """Seconds between the router's looks at the instances, instead of the scenario's; 0 is live."""
+    outage: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(metavar="INSTANCE:START:END"),
+    ] = ()
+    """An instance (counted from 0) that is down from START to END, seconds; may be repeated."""
+    closed_loop: bool = False
+    """Send the next call of an interaction only after the one before has finished."""
+    think_s: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
+    """Seconds between the two."""
+    rate_limit: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Requests that each tenant may send in a minute, instead of the scenario's."""
+    kill_interactions: bool = False
+    """Let a call over the rate limit end its interaction."""
+
+    def conditions(self) -> dict[str, Any]:
+        """What was given, under its keys in a scenario.
+
+        Raises:
+            ValueError: An outage is not INSTANCE:START:END.
+        """
+        changes: dict[str, Any] = {}
+        if self.poll_interval_s is not None:
+            changes["router"] = {"poll_interval_s": self.poll_interval_s}
+        if self.outage:
+            changes["failures"] = {"outages": [_outage(text) for text in self.outage]}
+        clients: dict[str, Any] = {"closed_loop": True} if self.closed_loop else {}
+        if self.think_s is not None:
+            clients["think_s"] = self.think_s
+        limit: dict[str, Any] = {"kill_interactions": True} if self.kill_interactions else {}
+        if self.rate_limit is not None:
+            limit["requests_per_minute"] = self.rate_limit
+        given = {"clients": clients, "rate_limit": limit}
+        return changes | {key: values for key, values in given.items() if values}
+
+
+def _outage(text: str) -> dict[str, float]:
+    try:
+        instance, start, end = text.split(":")
+        return {"instance": int(instance), "start_s": float(start), "end_s": float(end)}
+    except ValueError:
+        raise ValueError(
+            f"--outage {text!r}: write INSTANCE:START:END, such as 0:60:120 for the first "
+            "instance from second 60 to 120"
+        ) from None
+
+
 def refuse_existing(path: Path) -> None:
     """Keep a file from being written over.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from scripts.common import ObjectiveArgs, SeededArgs, show, table
+from scripts.common import ConditionArgs, ObjectiveArgs, SeededArgs, show, table
 
 if TYPE_CHECKING:
     from envs.simulator import Result
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = """servegym simulate --trace trace.csv --fleet fleet.yaml --router jsq
   servegym simulate --trace trace.csv --fleet fleet.yaml --slo-ttft 1 --slo-tbt 0.1
-  servegym simulate --scenario router-kv6k-rate9 --router pull_sjf:theta=0.3 -o runs/one"""
+  servegym simulate --scenario router-kv6k-rate9 --router pull_sjf:theta=0.3 -o runs/one
+  servegym simulate --scenario router-kv6k-rate9 --poll-interval-s 1 --outage 0:60:120
+  servegym simulate --scenario mixed-models --queue vtc --rate-limit 20"""
 
 _LATENCIES = ("e2e", "ttft", "tbt", "queueing")
 _FILES = ("requests.parquet", "summary.json", "config.yaml")
@@ -33,7 +35,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(SeededArgs, ObjectiveArgs):
+class Args(SeededArgs, ObjectiveArgs, ConditionArgs):
     """Options of `servegym simulate`."""
 
     trace: Path | None = None
@@ -61,6 +63,7 @@ def main(args: Args) -> int:
     """Run the command."""
     from scripts.experiments.contenders import parse_router
     from scripts.experiments.fleets import fleet_data, fleets_text
+    from scripts.experiments.metrics import summary_of
 
     case, router = _case(args), parse_router(args.router)
     identity = _identity(args, case, router)
@@ -68,9 +71,10 @@ def main(args: Args) -> int:
         _refuse_others(args.output, identity)
     episode = case.episode(args.seed)
     result = episode.run(router.policy(), args.queue_order)
-    summary, fleet = result.summary(), fleet_data(episode.engines)
+    summary, fleet = summary_of(result), fleet_data(episode.engines)
     if args.output is not None:
-        _write(args.output, identity, {"fleet": fleet} | _about(args, case, router), result)
+        about = {"fleet": fleet} | _about(args, case, router)
+        _write(args.output, identity, about, result, summary)
     data = {"router": router.label, "scenario": case.name, "requests": len(episode.table)}
     data |= {"fleet": fleet, "slo": case.scenario.slo.model_dump()}
     finite = {k: v if math.isfinite(v) else None for k, v in summary.items()}
@@ -83,7 +87,12 @@ def main(args: Args) -> int:
 
 def _case(args: Args) -> Case:
     from scripts.experiments.cases import preset_case, trace_case
+    from scripts.experiments.disciplines import Discipline
 
+    changes = args.conditions()
+    if slo := args.objectives():
+        changes["slo"] = slo
+    queue = Discipline.parse(args.queue) if args.queue is not None else None
     if (args.trace is None) == (args.scenario is None):
         raise ValueError("give --trace FILE --fleet FLEET, or --scenario NAME")
     if args.trace is not None:
@@ -96,17 +105,15 @@ def _case(args: Args) -> Case:
             rate_scale=args.rate_scale,
             limit=args.limit,
             sigma=sigma,
-            slo=args.objectives(),
+            changes=changes,
+            queue=queue,
         )
     if args.fleet is not None or args.rate_scale != 1.0:
         raise ValueError("--fleet and --rate-scale go with --trace, not with --scenario")
-    changes: dict[str, Any] = {}
     if args.sigma is not None:
         changes["prediction"] = {"sigma": args.sigma}
-    if slo := args.objectives():
-        changes["slo"] = slo
     assert args.scenario is not None  # told apart above
-    return preset_case(args.scenario, args.limit, changes)
+    return preset_case(args.scenario, args.limit, changes, queue)
 
 
 def _identity(args: Args, case: Case, router: Contender) -> dict[str, Any]:
@@ -160,25 +167,32 @@ def _about(args: Args, case: Case, router: Contender) -> dict[str, Any]:
         "seed": args.seed,
         "router": router.label,
         "queue_order": args.queue_order,
+        "queue": None if case.queue is None else case.queue.label,
         "scenario": case.scenario.model_dump(mode="json"),
     }
 
 
-def _write(folder: Path, identity: dict[str, Any], about: dict[str, Any], result: Result) -> None:
+def _write(
+    folder: Path,
+    identity: dict[str, Any],
+    about: dict[str, Any],
+    result: Result,
+    summary: dict[str, float],
+) -> None:
     import json
 
     import yaml
 
     folder.mkdir(parents=True, exist_ok=True)
     result.to_frame().to_parquet(folder / "requests.parquet", index=False)
-    finite = {k: v if math.isfinite(v) else None for k, v in result.summary().items()}
+    finite = {k: v if math.isfinite(v) else None for k, v in summary.items()}
     (folder / "summary.json").write_text(json.dumps(finite, indent=2), encoding="utf-8")
     text = yaml.safe_dump(about | {"identity": identity}, sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 
 def _text(title: str, instances: int, summary: dict[str, float], case: Case) -> str:
-    from scripts.experiments.metrics import number
+    from scripts.experiments.metrics import METRICS, SOMETIMES, number
 
     lost = {key: summary[key] for key in ("rejected", "unfinished") if summary[key]}
     counts = [f"{summary['served']:.0f} of {summary['arrived']:.0f} requests served"]
@@ -194,6 +208,7 @@ def _text(title: str, instances: int, summary: dict[str, float], case: Case) -> 
         ["tokens computed again", number(summary["recomputed_tokens"])],
         ["GPU hours", number(summary["gpu_hours"])],
     ]
+    facts += [[METRICS[key].title, number(summary[key])] for key in SOMETIMES if summary[key]]
     if case.has_objectives:
         limits = case.scenario.slo.model_dump(exclude_none=True)
         within = ", ".join(f"{key[:-2]} {limit:g} s" for key, limit in limits.items())
@@ -204,6 +219,8 @@ def _text(title: str, instances: int, summary: dict[str, float], case: Case) -> 
     if summary["dollars"]:
         facts.append(["dollars", number(summary["dollars"])])
     head = f"{title}: {', '.join(counts)} by {instances} instances"
+    if conditions := case.conditions():
+        head += f"\nconditions: {'; '.join(conditions)}"
     return f"{head}\n\n{table(rows)}\n\n{table(facts)}"
 
 

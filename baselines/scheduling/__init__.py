@@ -6,6 +6,6 @@
 """
 
 from baselines.scheduling.catalogue import RPM_LIMITS, scheduler, schedulers
-from baselines.scheduling.weights import application_weights
+from baselines.scheduling.weights import application_weights, weights_for
 
-__all__ = ["RPM_LIMITS", "application_weights", "scheduler", "schedulers"]
+__all__ = ["RPM_LIMITS", "application_weights", "scheduler", "schedulers", "weights_for"]

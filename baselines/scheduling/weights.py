@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from baselines.scheduling.counters import charge_at_end, charge_normalised
+from envs.simulator import Scheduler
 from envs.workloads import RequestTable
 
 
@@ -51,6 +53,17 @@ def application_weights(
     if not (weights > 0).all():
         raise ValueError("an application has weight 0; give a positive alpha or gamma")
     return weights
+
+
+def weights_for(scheduler: Scheduler, table: RequestTable) -> npt.NDArray[np.float64] | None:
+    """What a simulation with that scheduler takes as `weights`.
+
+    Returns:
+        `application_weights` of the table for FairServe's counters, None for the others, which do
+        not read weights.
+    """
+    reads = scheduler.charge in (charge_normalised, charge_at_end)
+    return application_weights(table) if reads else None
 
 
 def _mean(tokens: npt.NDArray[np.int64]) -> float:

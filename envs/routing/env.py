@@ -33,8 +33,9 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
     ## Action space
     `Discrete(window * max_instances + 1)`: action `k * max_instances + i` dispatches the k-th
     request of the queue to instance i; the last action holds. `info["action_mask"]` and
-    `action_masks()` mark the allowed ones: an existing request, an existing instance whose KV
-    cache can hold the prompt, and hold unless nothing is at any instance. A masked action acts
+    `action_masks()` mark the allowed ones: an existing request, an existing instance that is up,
+    serves the model and whose KV cache can hold the prompt, and hold unless nothing is at any
+    instance and the head of the queue has one to go to. A masked action acts
     as a hold, and a hold with nothing in service dispatches the head of the queue; either sets
     `info["action_obeyed"]` to False.
 
@@ -49,6 +50,9 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
     | `valid` | max_instances | 1 for instances that exist |
     | `fleet` | 6 | router queue, requests in the system, time of day |
     | `future` | 8 | only with `future=True`: arrivals of the next 5/15/30/60 s |
+
+    Where the scenario's router polls (`router.poll_interval_s`), rows of instances are what the
+    last look saw, the queue and the clock are live, and so is the mask.
 
     `future` is for a critic alone (an input-driven baseline, Mao et al. 2019: unbiased, and
     absent at evaluation); an actor that reads it cheats. No other key holds a true output length
@@ -68,7 +72,8 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
     of the run.
 
     ## Arguments
-        scenario: Name or path of a scenario, or a `Scenario`.
+        scenario: Name or path of a scenario, or a `Scenario`; its clients, rate limit, failures
+            and polling hold as they do in `servegym simulate`.
         trace: Requests to replay instead of the scenario's workload (file or `RequestTable`);
             predicted output lengths are drawn where it has none.
         reward: A `Reward` or the name of its mode.

@@ -132,23 +132,26 @@ class Task:
                 f"scenario {scenario.name} has {len(fleet)} instances, more than the "
                 f"{self.rows} rows of this environment: make it with max_instances={len(fleet)}"
             )
-        simulation = Simulation(
-            self._workload(scenario, options, int(options.get("workload_seed", drawn))),
-            fleet,
-            queue_order=self.queue_order,
-            decision_interval_s=self.decision_interval_s,
-            window=self.window,
-            slo_s=scenario.slo.limits_s(),
-        )
-        return simulation, scenario
+        seed = int(options.get("workload_seed", drawn))
+        table = self._workload(scenario, options, seed)
+        own: dict[str, Any] = {
+            "queue_order": self.queue_order,
+            "decision_interval_s": self.decision_interval_s,
+            "window": self.window,
+        }
+        if self.future and scenario.clients.closed_loop:
+            raise ValueError(
+                f"future=True needs arrivals that are settled ahead, and the clients of scenario "
+                f"{scenario.name} wait for answers (closed_loop)"
+            )
+        return Simulation(table, fleet, **(scenario.options(table, seed) | own)), scenario
 
     def _workload(self, scenario: Scenario, options: Mapping[str, Any], seed: int) -> RequestTable:
         trace = _read(options["trace"]) if "trace" in options else self.trace
         if trace is None:
             table = scenario.requests(seed)
         else:
-            known = "predicted_output_tokens" in trace.given
-            table = trace if known else scenario.predict(trace, seed)
+            table = scenario.complete(trace, seed)
         if "start_s" not in options and "duration_s" not in options:
             return table
         start = float(options.get("start_s", 0.0))

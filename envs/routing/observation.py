@@ -124,7 +124,7 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
         free = (
             inst.waiting == 0
             and inst.decoding + inst.prefilling < inst.max_num_seqs
-            and inst.down == 0
+            and view.can_hold(seen_instances(s), all_requests(s), i, head)
             and used + request(s, head).prompt + inst.watermark <= inst.kv_capacity
         )
     kv, slots = inst.kv_capacity, inst.max_num_seqs
@@ -198,15 +198,22 @@ def _observe_future(e: Any, s: Any) -> None:
 
 @compiled
 def _fill_mask(e: Any, s: Any) -> None:
-    """Allowed actions: an existing queue place, on an instance that can hold its prompt; hold."""
+    """Allowed actions: an existing queue place, on an instance that can hold its prompt; hold.
+
+    They are those of this moment, however long ago the router looked.
+    """
     mask, queue = _bytes_at(e.mask_at, s.window * e.rows + 1), candidates(s)
     instances, requests = all_instances(s), all_requests(s)
+    # The simulator forces a dispatch of the head on who holds for nothing, where it finds a place.
+    hold = 1
     for k in range(s.window):
         r = queue[k] if s.queued > 0 else -1
         for i in range(e.rows):
             allowed = r >= 0 and i < s.size and view.can_hold(instances, requests, i, r)
             mask[k * e.rows + i] = 1 if allowed else 0
-    mask[s.window * e.rows] = 1 if s.at_instances > 0 or s.queued == 0 else 0
+            if k == 0 and allowed and s.at_instances == 0:
+                hold = 0
+    mask[s.window * e.rows] = hold
 
 
 @compiled

@@ -1,5 +1,6 @@
 """Scenarios: fleet, workload, predictions and objectives as checked YAML, and the seeds."""
 
+from envs.scenarios.conditions import Clients, Down, Failures, RequestLimit
 from envs.scenarios.errors import ScenarioError
 from envs.scenarios.fleet import EngineGroup, Fleet
 from envs.scenarios.loading import (
@@ -14,9 +15,13 @@ from envs.scenarios.seeds import SEEDS, seeds
 
 __all__ = [
     "SEEDS",
+    "Clients",
+    "Down",
     "EngineGroup",
+    "Failures",
     "Fleet",
     "Prediction",
+    "RequestLimit",
     "Router",
     "Scenario",
     "ScenarioError",

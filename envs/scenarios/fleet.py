@@ -40,12 +40,28 @@ class EngineGroup(Strict):
     """Requests in service at most."""
     max_batched_tokens: int = Field(default=8192, ge=1)
     """Prefill tokens of one iteration, or its token budget under `chunked`."""
-    batching: Literal["prefill_first", "chunked"] = "prefill_first"
+    batching: Literal["prefill_first", "chunked", "slora", "static"] = "prefill_first"
     """How prefill and decode share an iteration."""
-    queue: Literal["fcfs", "sjf"] = "fcfs"
-    """Order of an instance's waiting queue."""
+    decode_steps: int = Field(default=10, ge=0, le=2**20)
+    """Decode iterations between prefill iterations (`slora`)."""
+    queue: Literal["fcfs", "sjf", "srpt", "edf", "pf", "priority", "dpa"] = "fcfs"
+    """Scheduler of an instance's waiting queue, one of `envs.simulator.SCHEDULERS`."""
+    intake_per_iteration: int = Field(default=0, ge=0, le=2**20)
+    """Requests that the scheduler takes in after an iteration; 0 takes all at once."""
+    admission: Literal["growth", "reserve", "oracle"] = "growth"
+    """KV that a request must find at admission: for what it has, for what all in service are
+    predicted to grow to, or for what they will grow to (which no engine can know)."""
     watermark: float = Field(default=0.01, ge=0, lt=1)
     """Fraction of the KV cache kept free at admission."""
+    kv_block_tokens: int = Field(default=1, ge=1, le=2**20)
+    """Tokens of a KV block; occupancies are rounded up to whole blocks."""
+    adapter_tokens: int = Field(default=0, ge=0, le=2**20)
+    """KV tokens that each tenant in service takes besides (LoRA adapters)."""
+    prefix_cache: bool = False
+    """Whether KV that was given up is found again until it is overwritten."""
+    serves: str | None = Field(default=None, min_length=1)
+    """Model that requests must ask for, where they name one; without it, any. Another name than
+    `model` is an alias, as of a fine-tuned one."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour for one instance; without it, the catalogue's price of its GPUs."""
 
@@ -85,8 +101,15 @@ class EngineGroup(Strict):
                 max_num_seqs=self.max_num_seqs,
                 max_batched_tokens=self.max_batched_tokens,
                 batching=self.batching,
+                decode_steps=self.decode_steps,
                 queue=self.queue,
+                intake_per_iteration=self.intake_per_iteration,
+                admission=self.admission,
                 watermark=self.watermark,
+                kv_block_tokens=self.kv_block_tokens,
+                adapter_tokens=self.adapter_tokens,
+                prefix_cache=self.prefix_cache,
+                model=self.serves or "",
                 name=f"{name}-{index}",
                 gpus=cost.tensor_parallel,
                 price_per_hour=hourly,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from envs.scenarios.conditions import Clients, Failures, RequestLimit
 from envs.scenarios.errors import ScenarioError
 from envs.scenarios.fleet import Fleet
 from envs.scenarios.strict import Strict
@@ -24,6 +25,10 @@ class Prediction(Strict):
 
     sigma: float = Field(default=0.5, ge=0)
     """Predictions are the truth times lognormal(0, sigma); 0 is an oracle."""
+    overrun_tokens: int = Field(default=1, ge=0, lt=2**15)
+    """Output tokens that a request which has outlived its prediction is taken to have to come."""
+    overrun_percent: int = Field(default=0, ge=0, lt=2**15)
+    """The same as a share of the tokens generated; the larger counts."""
 
 
 class Router(Strict):
@@ -35,10 +40,8 @@ class Router(Strict):
     """Seconds between decisions; 0 decides on events."""
     window: int = Field(default=1, ge=1)
     """Queue positions among which a decision chooses."""
-
-    def settled(self) -> dict[str, Any]:
-        """The options that were given, as arguments of `simulate`; the policy settles the rest."""
-        return {name: getattr(self, name) for name in self.model_fields_set}
+    poll_interval_s: float = Field(default=0.0, ge=0, le=9e6)
+    """Seconds between the router's looks at the instances; 0 sees them live."""
 
 
 class ServiceObjective(Strict):
@@ -71,6 +74,21 @@ class Scenario(Strict):
     prediction: Prediction = Prediction()
     router: Router = Router()
     slo: ServiceObjective = ServiceObjective()
+    clients: Clients = Clients()
+    rate_limit: RequestLimit | None = None
+    """Requests that each tenant may send; without it, any number."""
+    failures: Failures = Failures()
+
+    @model_validator(mode="after")
+    def _check_outages(self) -> Scenario:
+        count = sum(group.count for group in self.fleet.groups.values())
+        for down in self.failures.outages:
+            if down.instance >= count:
+                raise ValueError(
+                    f"failures.outages: there is no instance {down.instance}, the fleet has 0 to "
+                    f"{count - 1}"
+                )
+        return self
 
     def build(self, seed: int) -> tuple[RequestTable, list[EngineConfig]]:
         """Draw one episode.
@@ -100,14 +118,49 @@ class Scenario(Strict):
             raise
         except ValueError as error:
             raise ScenarioError(self.name, str(error), ("workload",)) from error
-        known = "predicted_output_tokens" in table.given
-        return table if known else self.predict(table, seed)
+        return self.complete(table, seed)
 
-    def predict(self, table: RequestTable, seed: int) -> RequestTable:
-        """Draw predicted output lengths for requests of an episode."""
+    def complete(self, table: RequestTable, seed: int) -> RequestTable:
+        """Draw what requests of an episode lack: predicted output lengths and models."""
+        table = self.clients.draw_models(table, seed)
+        if "predicted_output_tokens" in table.given:
+            return table
         # A stream of its own: with the workload's seed, errors would follow the lengths.
         stream = np.random.SeedSequence([seed, 1]).generate_state(1)
         return table.with_predictions(self.prediction.sigma, seed=int(stream[0]))
+
+    def options(self, table: RequestTable, seed: int) -> dict[str, Any]:
+        """How an episode is simulated: keyword arguments of `simulate` and `Simulation`.
+
+        What the scenario leaves open of the router is not among them, so that `simulate` takes it
+        from the policy.
+
+        Args:
+            table: The requests of the episode.
+            seed: The seed of the episode, which draws its failures.
+
+        Raises:
+            ScenarioError: A tenant with a weight is not in the table, or there are too many
+                failures.
+        """
+        given = {name: getattr(self.router, name) for name in self.router.model_fields_set}
+        size = sum(group.count for group in self.fleet.groups.values())
+        duration_s = float(table.arrival_s[-1]) if len(table) else 0.0
+        try:
+            outages = self.failures.build(seed, size, duration_s)
+            tenant_weights = self.clients.tenant_weights(table)
+        except ValueError as error:
+            raise ScenarioError(self.name, str(error)) from error
+        return given | {
+            "slo_s": self.slo.limits_s(),
+            "overrun_tokens": self.prediction.overrun_tokens,
+            "overrun_percent": self.prediction.overrun_percent,
+            "closed_loop": self.clients.closed_loop,
+            "think_s": self.clients.think_s,
+            "tenant_weights": tenant_weights,
+            "rate_limit": None if self.rate_limit is None else self.rate_limit.build(),
+            "outages": outages,
+        }
 
     def to_yaml(self) -> str:
         """The scenario as YAML that `load_scenario` reads back to an equal one."""

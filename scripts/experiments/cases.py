@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from baselines.scheduling import weights_for
 from envs.scenarios import Scenario, load_fleet, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
 from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_format
@@ -18,6 +19,7 @@ from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_fo
 if TYPE_CHECKING:
     from envs.simulator import EngineConfig, RoutingPolicy
     from envs.workloads import RequestTable
+    from scripts.experiments.disciplines import Discipline
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,12 @@ class Episode:
             policy: The routing rule.
             queue_order: Order of the router queue; without it, the scenario's, else the rule's.
         """
-        given = self.scenario.router.settled()
+        given = self.scenario.options(self.table, self.seed)
         if queue_order:
             given["queue_order"] = queue_order
-        return simulate(
-            self.table,
-            self.engines,
-            policy,
-            slo_s=self.scenario.slo.limits_s(),
-            seed=self.seed,
-            **given,
-        )
+        # The counters of tenants are shared, so that all instances have the same scheduler.
+        given["weights"] = weights_for(self.engines[0].scheduler, self.table)
+        return simulate(self.table, self.engines, policy, seed=self.seed, **given)
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,12 @@ class Case:
     Attributes:
         scenario: Fleet, workload and all else.
         bootstrap: Whether a recorded trace is resampled for every seed (see `resample`).
+        queue: Scheduler of every instance, instead of the fleet's own.
     """
 
     scenario: Scenario
     bootstrap: bool = False
+    queue: Discipline | None = None
 
     @property
     def name(self) -> str:
@@ -86,6 +85,18 @@ class Case:
             return False
         return workload.read_format() != "servegen"
 
+    def engines(self) -> list[EngineConfig]:
+        """The fleet.
+
+        Raises:
+            ScenarioError: The scenario cannot be built.
+        """
+        engines = self.scenario.fleet.engines()
+        if self.queue is None:
+            return engines
+        scheduler = self.queue.scheduler()
+        return [replace(engine, queue=scheduler) for engine in engines]
+
     def episode(self, seed: int) -> Episode:
         """Draw the requests, the same for the same seed.
 
@@ -93,10 +104,32 @@ class Case:
             ScenarioError: The scenario cannot be built.
             TraceError: The trace cannot be read.
         """
-        table, engines = self.scenario.build(seed)
+        engines, table = self.engines(), self.scenario.requests(seed)
         if self.bootstrap:
             table = resample(table, seed)
         return Episode(self.scenario, seed, table, engines)
+
+    def conditions(self) -> list[str]:
+        """What is unusual about how it is served, one short text each."""
+        scenario, found = self.scenario, []
+        clients, limit, failures = scenario.clients, scenario.rate_limit, scenario.failures
+        if self.queue is not None:
+            found.append(f"scheduler {self.queue.label}")
+        if scenario.router.poll_interval_s:
+            found.append(f"the router looks every {scenario.router.poll_interval_s:g} s")
+        if clients.closed_loop:
+            found.append(f"clients wait for the answer and then {clients.think_s:g} s")
+        if limit is not None:
+            ends = " (a call over it ends its interaction)" if limit.kill_interactions else ""
+            found.append(f"{limit.requests_per_minute} requests a minute for each tenant{ends}")
+        for down in failures.outages:
+            found.append(f"instance {down.instance} down, {down.start_s:g} to {down.end_s:g} s")
+        if failures.mean_time_between_failures_s is not None:
+            found.append(
+                f"instances fail after {failures.mean_time_between_failures_s:g} s for "
+                f"{failures.mean_time_to_repair_s:g} s on average"
+            )
+        return found
 
     def identity(self) -> dict[str, Any]:
         """Everything about it that can change a result, as plain data.
@@ -114,11 +147,16 @@ class Case:
             files = trace_files(workload.path, workload.format, workload.columns)
             data["workload"]["content"] = [_content(path) for path in files]
             data["bootstrap"] = self.bootstrap
+        if self.queue is not None:
+            data["queue"] = self.queue.identity()
         return data
 
 
 def preset_case(
-    name: str, requests: int | None = None, changes: dict[str, Any] | None = None
+    name: str,
+    requests: int | None = None,
+    changes: dict[str, Any] | None = None,
+    queue: Discipline | None = None,
 ) -> Case:
     """A preset scenario, or a scenario's file.
 
@@ -126,6 +164,7 @@ def preset_case(
         name: Preset or file.
         requests: Another number of requests, or the largest number to take of a trace.
         changes: Other values to merge over the scenario's.
+        queue: Scheduler of every instance, instead of the fleet's own.
 
     Raises:
         ScenarioError: There is no such scenario, or its content is refused.
@@ -134,7 +173,7 @@ def preset_case(
     if requests is not None:
         key = "limit" if scenario.workload.kind == "trace" else "requests"
         scenario = load_scenario(name, (changes or {}) | {"workload": {key: requests}})
-    return Case(scenario)
+    return Case(scenario, queue=queue)
 
 
 def trace_case(
@@ -145,7 +184,8 @@ def trace_case(
     limit: int | None = None,
     sigma: float = 0.5,
     bootstrap: bool = False,
-    slo: Mapping[str, float] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    queue: Discipline | None = None,
 ) -> Case:
     """A recorded trace on a fleet.
 
@@ -156,7 +196,8 @@ def trace_case(
         limit: Take at most so many requests.
         sigma: Error of the predicted lengths, see `Prediction`.
         bootstrap: Resample the trace for every seed.
-        slo: Limits in seconds by their keys in `ServiceObjective`.
+        changes: Other keys of the scenario: its objectives, clients, failures.
+        queue: Scheduler of every instance, instead of the fleet's own.
 
     Raises:
         ScenarioError: The fleet does not exist or is refused, or an option is out of range.
@@ -173,9 +214,8 @@ def trace_case(
         "fleet": known.model_dump(exclude_unset=True),
         "workload": workload,
         "prediction": {"sigma": sigma},
-        "slo": dict(slo or {}),
     }
-    return Case(parse_scenario(data, str(trace)), bootstrap)
+    return Case(parse_scenario(data | dict(changes or {}), str(trace)), bootstrap, queue)
 
 
 def _demand_known_format(trace: Path) -> None:

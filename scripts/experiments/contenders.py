@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 from envs.scenarios import Scenario
 from envs.simulator import Result, RoutingPolicy
 from scripts.experiments.cases import Episode
+from scripts.experiments.disciplines import label, named_values
 from scripts.experiments.machine import AGENT_PACKAGES, AGENT_PARTS, code_identity, hash_files
 from scripts.experiments.policy_file import PolicyFile, names_a_file, settings
 
@@ -54,32 +54,19 @@ class Baseline:
         """
         own = re.fullmatch(r"([^():]+)\(([^()]*)\)(\+\w+)?", text.strip())
         plain = f"{own[1]}{own[3] or ''}:{own[2]}" if own else text.strip()
-        name, colon, rest = plain.partition(":")
-        parameters = []
-        for part in rest.split(",") if colon else []:
-            key, equals, value = part.partition("=")
-            try:
-                number = float(value)
-            except ValueError:
-                number = math.nan
-            if not (key.strip() and equals and math.isfinite(number)):
-                raise ValueError(
-                    f"router {text!r}: {part!r} is not parameter=number; "
-                    "write name:parameter=number,parameter=number"
-                )
-            if key.strip() == "decision_interval_s" and number < 0:
-                raise ValueError(f"router {text!r}: {part!r} is negative; 0 decides on events")
-            parameters.append((key.strip(), number))
-        found = cls(name, tuple(parameters))
+        name, values = named_values(plain, "router")
+        if dict(values).get("decision_interval_s", 0.0) < 0:
+            raise ValueError(
+                f"router {text!r}: decision_interval_s is negative; 0 decides on events"
+            )
+        found = cls(name, values)
         found.policy()
         return found
 
     @property
     def label(self) -> str:
         """The text that `parse` reads."""
-        # All digits, so that no two rules share a name.
-        values = ",".join(f"{key}={value!r}".removesuffix(".0") for key, value in self.parameters)
-        return f"{self.name}:{values}" if values else self.name
+        return label(self.name, self.parameters)
 
     def policy(self) -> RoutingPolicy:
         """The rule itself."""

@@ -9,6 +9,17 @@ from typing import Any
 from envs.hardware import CostModel
 from envs.simulator import EngineConfig
 
+_USUAL = {
+    "queue": "fcfs",
+    "admission": "growth",
+    "kv_block_tokens": 1,
+    "adapter_tokens": 0,
+    "decode_steps": 10,
+    "prefix_cache": False,
+    "intake_per_iteration": 0,
+}
+"""Options of an instance that are told where they differ."""
+
 
 def trust(cost: CostModel) -> str:
     """How far step times can be trusted: the tier of the cost model and its relative error."""
@@ -38,9 +49,16 @@ def fleet_line(group: Mapping[str, Any]) -> str:
     return (
         f"{group['count']} x {group['model']} on {group['gpu']} TP{group['tensor_parallel']}, "
         f"{group['kv_capacity_tokens']:,} KV tokens, {group['batching']} "
-        f"({group['max_num_seqs']:,} seqs, {group['max_batched_tokens']:,} tokens); "
-        f"step times: {group['trust']}"
+        f"({group['max_num_seqs']:,} seqs, {group['max_batched_tokens']:,} tokens)"
+        f"{_options(group)}; step times: {group['trust']}"
     )
+
+
+def _options(group: Mapping[str, Any]) -> str:
+    """What is not as usual, each after a comma."""
+    texts = [f"serves {group['serves']}"] if group["serves"] else []
+    texts += [f"{key} {group[key]}" for key, usual in _USUAL.items() if group[key] != usual]
+    return "".join(f", {text}" for text in texts)
 
 
 def fleet_lines(engines: Sequence[EngineConfig]) -> list[str]:
@@ -78,7 +96,9 @@ def _group(name: str, members: Sequence[EngineConfig]) -> dict[str, Any]:
         "trust": trust(cost),
         "kv_capacity_tokens": int(engine.kv_capacity_tokens),
         "batching": engine.batching,
-        "queue": engine.queue,
+        "queue": engine.scheduler.name,
+        "serves": engine.model,
+        **{name: getattr(engine, name) for name in _USUAL if name != "queue"},
         "max_num_seqs": engine.max_num_seqs,
         "max_batched_tokens": engine.max_batched_tokens,
     }

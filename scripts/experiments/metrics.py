@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from envs.simulator import Result
 
 MINUS = "\u2212"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric of `Result.summary`.
+    """One metric of a run.
 
     Attributes:
-        key: Its key there.
+        key: Its key in `summary_of`.
         title: What it is, with unit.
         heading: Short form for narrow columns.
         scale: Factor from the unit of the key to that of the title.
@@ -61,6 +65,9 @@ METRICS: dict[str, Metric] = {
         Metric("recomputed_tokens", "Tokens computed again", "recomputed"),
         Metric("served", "Requests served", "served", better=1),
         Metric("rejected", "Requests rejected", "rej."),
+        Metric("limited", "Requests rejected by the rate limit", "limited"),
+        Metric("failures", "Requests lost by failed instances, each time", "failed"),
+        Metric("cached_tokens", "Tokens found in the prefix cache", "cached", better=1),
         Metric("unfinished", "Requests unfinished", "unfinished"),
         Metric("slo_attainment", "Requests inside every objective (share)", "in SLO", better=1),
         Metric("goodput_tokens_per_s", "Output tokens inside objectives per s", "good/s", better=1),
@@ -90,11 +97,26 @@ WITH_OBJECTIVES = (
 )
 """The same where there are service objectives."""
 
+SOMETIMES = ("limited", "failures", "cached_tokens")
+"""What is shown as well where it is not always 0."""
+
 OBJECTIVES = ("slo_attainment", "goodput_tokens_per_s")
 """What is shown as well where there are service objectives."""
 
 MAIN = (*COMPACT[:4], "ttft_p99_s", *COMPACT[4:])
 """What the report shows beside mean end-to-end latency."""
+
+
+def summary_of(result: Result) -> dict[str, float]:
+    """The summary of a run with the requests that failed instances gave back, each time."""
+    lost = float(result.requests["failures"].sum())
+    return {key: float(value) for key, value in result.summary().items()} | {"failures": lost}
+
+
+def not_always_zero(summaries: Iterable[Mapping[str, float]]) -> list[str]:
+    """Those of `SOMETIMES` that some summary has a value of."""
+    seen = list(summaries)
+    return [key for key in SOMETIMES if any(summary.get(key) for summary in seen)]
 
 
 def chosen(keys: Sequence[str]) -> list[Metric]:

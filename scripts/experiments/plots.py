@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from scripts.experiments.comparison import SORT_BY, Comparison, Row
+from scripts.experiments.knobs import Knob
 from scripts.experiments.metrics import number, percent
 from scripts.experiments.statistics import Estimate
 from scripts.experiments.store import CURVE_POINTS, Record
@@ -204,8 +205,8 @@ def _shares(title: str, key: str, style: Styles, records: Sequence[Record]) -> F
     return _styled(fig, 430, title=title)
 
 
-def load_curves(sweep: Mapping[float, Comparison]) -> dict[str, Figure]:
-    """Mean end-to-end latency and p99 over the rate of arrivals.
+def curves_over(knob: Knob, sweep: Mapping[float, Comparison]) -> dict[str, Figure]:
+    """Mean end-to-end latency and p99 over what was turned.
 
     Returns:
         Figures by the ending of their names.
@@ -215,20 +216,25 @@ def load_curves(sweep: Mapping[float, Comparison]) -> dict[str, Figure]:
         "": ("Mean end-to-end latency (s)", SORT_BY),
         "-p99": ("p99 end-to-end latency (s)", "e2e_p99_s"),
     }
-    return {name: _over_load(*about, style, sweep) for name, about in titles.items()}
+    return {name: _over(knob, *about, style, sweep) for name, about in titles.items()}
 
 
-def _over_load(title: str, key: str, style: Styles, sweep: Mapping[float, Comparison]) -> Figure:
+def _over(
+    knob: Knob, title: str, key: str, style: Styles, sweep: Mapping[float, Comparison]
+) -> Figure:
     fig = go.Figure()
-    rates = sorted(sweep)
+    values = sorted(sweep)
+    places = [f"{value:g}" for value in values] if knob.even else values
     for router, look in style.items():
-        points = [sweep[rate].row(router).mean[key] for rate in rates]
+        points = [sweep[value].row(router).mean[key] for value in values]
         fig.add_scatter(
-            x=rates, y=[p.mean for p in points], error_y=_error(points), mode="lines+markers",
+            x=places, y=[p.mean for p in points], error_y=_error(points), mode="lines+markers",
             name=escape(router), line=look["line"], marker=look["marker"],
-            hovertemplate=f"{escape(router)}: %{{y:.3g}} s at %{{x:g}}/s<extra></extra>",
+            hovertemplate=f"{escape(router)}: %{{y:.3g}} s at %{{x}}{knob.unit}<extra></extra>",
         )  # fmt: skip
-    fig.update_xaxes(title_text="requests per second", tickvals=rates)
+    fig.update_xaxes(title_text=knob.axis, tickvals=places)
+    if knob.even:
+        fig.update_xaxes(type="category")
     fig.update_yaxes(rangemode="tozero")
     return _styled(fig, 430, title=title)
 

@@ -14,7 +14,15 @@ import yaml
 from scripts.experiments.cases import Case
 from scripts.experiments.comparison import SORT_BY, Comparison
 from scripts.experiments.fleets import fleet_lines
-from scripts.experiments.metrics import MAIN, METRICS, OBJECTIVES, number, percent
+from scripts.experiments.knobs import KNOBS, Knob
+from scripts.experiments.metrics import (
+    MAIN,
+    METRICS,
+    OBJECTIVES,
+    not_always_zero,
+    number,
+    percent,
+)
 from scripts.experiments.page import Cell, facts, figure, figures, page, table
 from scripts.experiments.statistics import FEWEST_SEEDS
 from scripts.experiments.store import Record, Store
@@ -121,27 +129,37 @@ def _overview(comparisons: Sequence[Comparison]) -> str:
 
 
 def _sweeps(cases: Sequence[Case], comparisons: Sequence[Comparison]) -> list[str]:
-    """Latency over load, where scenarios differ in nothing but the rate."""
-    from scripts.experiments.plots import load_curves
+    """Latency over load and over staleness, where scenarios differ in nothing else."""
+    parts = []
+    for knob in KNOBS:
+        sections = _sweep(knob, cases, comparisons)
+        parts += [f"<h2>{knob.heading}</h2>", *sections] if sections else []
+    return parts
+
+
+def _sweep(knob: Knob, cases: Sequence[Case], comparisons: Sequence[Comparison]) -> list[str]:
+    from scripts.experiments.plots import curves_over
 
     groups: dict[str, dict[float, Comparison]] = {}
     names: dict[str, list[str]] = {}
     by_name = {c.scenario: c for c in comparisons}
     for case in cases:
         data = case.identity()
-        key_of_rate = "rate_scale" if case.scenario.workload.kind == "trace" else "rate"
-        rate = float(data["workload"].pop(key_of_rate))
+        values = [data[knob.part].pop(key, None) for key in knob.keys]
+        value = next((float(value) for value in values if value is not None), None)
+        if value is None:
+            continue
         data.pop("name")
         key = json.dumps(data, sort_keys=True)
-        groups.setdefault(key, {})[rate] = by_name[case.name]
+        groups.setdefault(key, {})[value] = by_name[case.name]
         names.setdefault(key, []).append(case.name)
     parts = []
     for index, (key, sweep) in enumerate(groups.items()):
         if len(sweep) > 1:
             parts.append(f"<h3>{escape(', '.join(names[key]))}</h3>")
-            curves = load_curves(sweep).items()
-            parts.append(figures({f"load-{index}{key}": curve for key, curve in curves}))
-    return ["<h2>Latency over load</h2>", *parts] if parts else []
+            curves = curves_over(knob, sweep).items()
+            parts.append(figures({f"{knob.name}-{index}{key}": curve for key, curve in curves}))
+    return parts
 
 
 def _scenario(index: int, case: Case, comparison: Comparison, records: Sequence[Record]) -> str:
@@ -152,7 +170,7 @@ def _scenario(index: int, case: Case, comparison: Comparison, records: Sequence[
         [
             f'<h2 id="scenario-{index}">{escape(comparison.scenario)}</h2>',
             *(f'<p class="quiet">{escape(text)}</p>' for text in _about(case, records)),
-            _table(comparison, case),
+            _table(comparison, case, records),
             f'<div class="scroll"><div class="wide">{figure(bars(comparison), f"bars-{index}")}'
             "</div></div>",
             figures({f"trade-off-{index}{key}": plot for key, plot in seen}),
@@ -160,8 +178,10 @@ def _scenario(index: int, case: Case, comparison: Comparison, records: Sequence[
     )
 
 
-def _table(comparison: Comparison, case: Case) -> str:
-    metrics = [METRICS[key] for key in (*MAIN, *(OBJECTIVES if case.has_objectives else ()))]
+def _table(comparison: Comparison, case: Case, records: Sequence[Record]) -> str:
+    more = OBJECTIVES if case.has_objectives else ()
+    found = not_always_zero(record.summary for record in records)
+    metrics = [METRICS[key] for key in (*MAIN, *more, *found)]
     main = METRICS[SORT_BY]
     rows = []
     for rank, row in enumerate(comparison.rows, 1):
@@ -193,10 +213,11 @@ def _about(case: Case, records: Sequence[Record]) -> list[str]:
     )
     lines = [
         scenario.description,
-        *(f"Fleet: {line}." for line in fleet_lines(scenario.fleet.engines())),
+        *(f"Fleet: {line}." for line in fleet_lines(case.engines())),
         f"{_load(case, records)}. "
         f"Predicted lengths: lognormal error of {scenario.prediction.sigma:g}.",
         f"Objectives: {limits}." if limits else "",
+        f"Conditions: {'; '.join(case.conditions())}." if case.conditions() else "",
     ]
     return [line for line in lines if line]
 

@@ -27,6 +27,7 @@ from envs.scenarios import ScenarioError
 from envs.scenarios.yaml_file import read_yaml
 from envs.simulator import Result
 from envs.workloads import RequestTable
+from scripts.experiments.metrics import summary_of
 
 CURVE_POINTS = 201
 _KEY = b"servegym"
@@ -43,7 +44,7 @@ class Record:
         scenario: Name of the scenario.
         seed: Seed of the episode.
         router: Label of the policy.
-        summary: Metrics (`envs.simulator.Result.summary`, and a few of our own).
+        summary: Metrics (`summary_of`, and what the simulation took).
         curves: `e2e_s` and `ttft_s` at `CURVE_POINTS` equally spaced shares from 0 to 1.
     """
 
@@ -167,8 +168,7 @@ class Store:
 
 def record(scenario: str, seed: int, router: str, result: Result, wall_s: float) -> Record:
     """Take from a result what tables and plots need; `wall_s` is what the simulation took."""
-    summary = {key: float(value) for key, value in result.summary().items()}
-    summary["wall_s"] = wall_s
+    summary = summary_of(result) | {"wall_s": wall_s}
     shares = np.linspace(0.0, 1.0, CURVE_POINTS)
     latencies = result.latencies()
     curves = {
@@ -189,7 +189,7 @@ def slug(text: str) -> str:
 
 
 def _outcome(record: Record, result: Result) -> pa.Table:
-    """Per request: seconds since its arrival (null = never), instance, preemptions, status.
+    """Per request: seconds since its arrival (null = never), instance, counts and status.
 
     Every row tells its task, so that all files of a folder can be read as one table.
     """
@@ -205,7 +205,8 @@ def _outcome(record: Record, result: Result) -> pa.Table:
         since = ((times - requests["arrival_ps"]) / _PS_PER_S).astype(np.float32)
         columns[f"{name}_after_s"] = pa.array(since, mask=times < 0)
     columns["instance"] = pa.array(requests["instance"].astype(np.int32))
-    columns["preemptions"] = pa.array(requests["preemptions"].astype(np.int32))
+    for name in ("preemptions", "failures"):
+        columns[name] = pa.array(requests[name].astype(np.int32))
     columns["status"] = pa.array(requests["status"].astype(np.int8))
     return pa.table(columns)
 

@@ -36,11 +36,21 @@ fleet:
       batching: chunked
       queue: sjf
       watermark: 0.02
+      admission: reserve
+      adapter_tokens: 8
+      kv_block_tokens: 16
+      decode_steps: 5
+      prefix_cache: true
+      intake_per_iteration: 2
+      serves: small
       price_per_hour: 1.5
     b: {model: Llama-2-7B, gpu: A100-SXM4-80GB, tensor_parallel: 2, precision: fp8}
 workload: {kind: router_mix, requests: 20, rate: 5.0, arrivals: gamma, cv: 2.0}
-prediction: {sigma: 0.3}
-router: {queue_order: sjf, decision_interval_s: 0.02, window: 4}
+prediction: {sigma: 0.3, overrun_tokens: 10, overrun_percent: 5}
+router: {queue_order: sjf, decision_interval_s: 0.02, window: 4, poll_interval_s: 0.5}
+clients: {closed_loop: true, think_s: 1.0, weights: {default: 2.0}, models: {small: 1, large: 3}}
+rate_limit: {requests_per_minute: 60, kill_interactions: true}
+failures: {outages: [{instance: 0, start_s: 1, end_s: 2.5}]}
 slo: {ttft_s: 1.0, tbt_s: 0.1, e2e_s: 20}
 """
 PARENT = "{fleet: v100-llama2-7b-x4, workload: {kind: azure_code, requests: 9, rate: 2.0}}\n"
@@ -50,6 +60,7 @@ POINTS = "fleet: v100-llama2-7b-x4\nworkload: {kind: router_classes, requests: 9
 FLEET = yaml.safe_dump({"groups": yaml.safe_load(SCENARIO)["fleet"]["groups"]})
 KEYS = st.sampled_from(
     "name description fleet groups a count preset model gpu engine workload kind requests rate "
+    "clients models weights rate_limit failures outages instance serves queue "
     "arrivals cv path format columns limit prediction sigma router window slo ttft_s extends "
     "points".split()
 )
@@ -103,7 +114,9 @@ def check_scenario(found: Scenario) -> None:
     again = parse_scenario(yaml.safe_load(found.to_yaml()))
     assert again == found
     try:
-        table, engines = limited(found).build(0)
+        few = limited(found)
+        table, engines = few.build(0)
+        assert "outages" in few.options(table, 0)
     except (ScenarioError, TraceError) as error:
         assert str(error)
         return

@@ -33,7 +33,7 @@ def test_presets_build(name):
     table, engines = scenario.build(1_000_000)
     assert scenario.name == name
     assert len(table) == 50
-    assert len(engines) == 4
+    assert len(engines) == (8 if name.startswith("mixed") else 4)
     assert table.predicted_output_tokens.min() >= 1
 
 

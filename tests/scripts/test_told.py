@@ -184,7 +184,15 @@ def test_nothing_is_written_over_unasked(trace, tmp_path, capsys):
 def test_the_catalogue_lists_what_can_be_named(tmp_path, capsys):
     assert main(["catalogue", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["routers", "gpus", "models", "fleets", "scenarios", "presets"]
+    assert list(found) == [
+        "routers",
+        "schedulers",
+        "gpus",
+        "models",
+        "fleets",
+        "scenarios",
+        "presets",
+    ]
     assert SCENARIO in {row["scenario"] for row in found["scenarios"]}
     pull = next(row for row in found["routers"] if row["router"] == "pull")
     assert pull["parameters"] == {"theta": 0.15} and pull["source"]
