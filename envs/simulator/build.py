@@ -93,7 +93,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     caches = any(engine.prefix_cache for engine in fleet)
     traited = ranked or adapters or caches or options.closed_loop or options.rate_limit is not None
 
-    instances, tables = np.zeros(size, INSTANCE_DTYPE), []
+    instances = np.zeros(size, INSTANCE_DTYPE)
+    tables: list[np.ndarray] = []
     _write_instances(instances, fleet, options.models, tables)
     requests = _requests(columns, options)
     traits = np.zeros(1, TRAITS_DTYPE)
@@ -271,9 +272,7 @@ def _requests(columns: Columns, options: Options) -> np.ndarray:
     return requests
 
 
-def _traits(
-    columns: Columns, options: Options, requests: np.ndarray, caches: bool
-) -> np.ndarray:
+def _traits(columns: Columns, options: Options, requests: np.ndarray, caches: bool) -> np.ndarray:
     traits = np.zeros(len(requests), TRAITS_DTYPE)
     for name in ("deadline_ps", "priority", "tenant", "application", "interaction", "weight"):
         traits[name] = getattr(columns, name)

@@ -68,5 +68,6 @@ def compiled(function: F) -> F:
 
 def inlined(function: F) -> F:
     """Compile into every caller: for what runs at each event and is small or called once."""
-    result: F = njit(error_model="numpy", forceinline=True)(function)
+    dispatcher: Any = njit(error_model="numpy", forceinline=True)(function)
+    result: F = dispatcher
     return result

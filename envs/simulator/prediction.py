@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator.jit import compiled, inlined
+from envs.simulator.jit import inlined
 
 
 @inlined
