@@ -9,15 +9,9 @@ from numba import types
 
 from envs.simulator import cache, queues
 from envs.simulator.batch import turn_away
-from envs.simulator.instance import (
-    end_stretch,
-    mark_pending,
-    plan,
-    receive,
-    schedule,
-    strip,
-    take_in,
-)
+from envs.simulator.dispatch import receive, strip, take_in
+from envs.simulator.events import mark_pending, schedule
+from envs.simulator.instance import end_stretch
 from envs.simulator.jit import compile_function, compiled, inlined
 from envs.simulator.layout import (
     END,
@@ -53,6 +47,7 @@ from envs.simulator.memory import (
     traits,
     winner,
 )
+from envs.simulator.planning import plan
 from envs.simulator.policy import ROUTING_FUNCTION
 from envs.simulator.prediction import predicted_remaining
 from envs.simulator.view import iterations_done
