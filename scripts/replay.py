@@ -88,9 +88,7 @@ def main(args: Args) -> int:
     ):
         count = _Count(file, advance)
         try:
-            result = replay(
-                _until(parts, ended), engines, policy, write=count.write, **options
-            )
+            result = replay(_until(parts, ended), engines, policy, write=count.write, **options)
         except KeyboardInterrupt:
             told = f"; those are in {args.output}" if file is not None and file.rows else ""
             say(f"stopped with {count.rows:,} requests served or rejected{told}")

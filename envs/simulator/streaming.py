@@ -199,21 +199,23 @@ class _Stream:
         self.simulation.check_clock()
 
     def _hand_out(self, which: np.ndarray) -> None:
-        state = self.simulation.state
-        requests, outputs = state.arrays["requests"][which], state.arrays["output"][which]
-        outcomes = np.empty(len(requests), OUTCOME_DTYPE)
-        outcomes["row"] = self.rows[which]
-        outcomes["prompt_tokens"], outcomes["output_tokens"] = requests["prompt"], outputs
-        for name in (*_COPIED, *_COUNTS):
-            outcomes[name] = requests[name]
+        arrays = self.simulation.state.arrays
+        requests = arrays["requests"]
         context = (requests["prompt"] + requests["generated"])[requests["admit_ps"] >= 0]
         self.most_context = max(self.most_context, int(context.max(initial=0)))
-        served = outcomes[outcomes["status"] == SERVED]
-        arrival = served["arrival_ps"]
-        self.histograms["ttft_s"].add((served["first_token_ps"] - arrival) / PS_PER_S)
-        self.histograms["e2e_s"].add((served["finish_ps"] - arrival) / PS_PER_S)
-        self.last_ps = max(self.last_ps, int(served["finish_ps"].max(initial=0)))
-        self.output_tokens += int(served["output_tokens"].sum())
+        outcomes = np.empty(int(which.sum()), OUTCOME_DTYPE)
+        outcomes["row"] = self.rows[which]
+        outcomes["output_tokens"] = arrays["output"][which]
+        outcomes["prompt_tokens"] = requests["prompt"][which]
+        # Field by field: to select whole rows first takes three times as long.
+        for name in (*_COPIED, *_COUNTS):
+            outcomes[name] = requests[name][which]
+        served = outcomes["status"] == SERVED
+        arrival = outcomes["arrival_ps"]
+        for name, end in (("ttft_s", "first_token_ps"), ("e2e_s", "finish_ps")):
+            self.histograms[name].add((outcomes[end] - arrival)[served] / PS_PER_S)
+        self.last_ps = max(self.last_ps, int(outcomes["finish_ps"].max(initial=0)))
+        self.output_tokens += int(outcomes["output_tokens"][served].sum(dtype=np.int64))
         if self.write is not None:
             self.write(outcomes)
 

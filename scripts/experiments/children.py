@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_ROOT = Path(__file__).resolve().parents[2]
 # Imported once, by the process that the children are forked from.
 _PRELOADED = ["baselines.routing", "envs.scenarios", "scripts.experiments.contenders"]
 _PATIENCE_S = 600.0
@@ -48,6 +52,13 @@ def _context() -> Any:
     # Not plain fork: a child would begin with all that its parent has had in memory.
     context: Any = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
+    # The server imports from the folder in which it begins, where others' names may lie.
+    here = os.getcwd()
+    os.chdir(_ROOT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.chdir(here)
     return context
 
 

@@ -69,8 +69,12 @@ def cut(table: RequestTable, sizes: list[int]) -> Iterator[RequestTable]:
 
 
 def assert_equal(
-    table: RequestTable, sizes: list[int], fleet: list[EngineConfig], rule: RoutingPolicy, **opts: Any
-) -> None:  # fmt: skip
+    table: RequestTable,
+    sizes: list[int],
+    fleet: list[EngineConfig],
+    rule: RoutingPolicy,
+    **opts: Any,
+) -> None:
     whole = simulate(table, fleet, rule, **opts)
     outcomes, result = streamed(table, sizes, fleet, rule, **opts)
     assert outcomes["row"].tolist() == list(range(len(table)))

@@ -134,7 +134,7 @@ def test_a_parquet_fault_names_the_row_of_the_file(
 def test_a_cut_file(suffix: str, tmp_path: Path) -> None:
     path = sample(5000).write(tmp_path / f"log{suffix}")
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(TraceError, match="not readable Parquet|cut short or damaged"):
+    with pytest.raises(TraceError, match=r"not readable Parquet|cut short or damaged"):
         list(read_parts(path, 10))
 
 
