@@ -55,7 +55,7 @@ class Args(SeededArgs, ObjectiveArgs):
     trace, else 0.5."""
     queue_order: Literal["fcfs", "sjf"] | None = None
     """Order of the router queue; without it, the router's own."""
-    rows: int = 200_000
+    rows: int = 50_000
     """Requests that are read and laid out at a time; no outcome depends on it."""
     overwrite: bool = False
     """Replace the file of `--output`."""
