@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 _PERCENTILES = (50, 90, 95, 99)
 
 
+def percentiles(values: np.ndarray, percents: Sequence[float]) -> list[float]:
+    """`numpy.percentile(values, percents)` to the last bit, in a fraction of the time.
+
+    Args:
+        values: (n,) float64, one or more, none of them NaN.
+        percents: From 0 to 100.
+    """
+    ordered, last = np.sort(values), len(values) - 1
+    marks = []
+    for percent in percents:
+        place = last * (percent / 100.0)
+        below = int(place)
+        share = place - below
+        low, high = float(ordered[below]), float(ordered[min(below + 1, last)])
+        # From the nearer end, as NumPy does.
+        gap = high - low
+        marks.append(low + gap * share if share < 0.5 else high - gap * (1.0 - share))
+    return marks
+
+
 @dataclass(frozen=True)
 class Result:
     """Outcome of one run.
@@ -114,11 +134,12 @@ class Result:
         makespan = float(finish - start) / PS_PER_S
         out["makespan_s"] = makespan
         for name, values in self.latencies().items():
-            values = values[~np.isnan(values)]
+            if name == "tbt_s":
+                values = values[~np.isnan(values)]
             out[f"{name[:-2]}_mean_s"] = float(values.mean()) if len(values) else float("nan")
-            marks = np.percentile(values, _PERCENTILES) if len(values) else [float("nan")] * 4
+            marks = percentiles(values, _PERCENTILES) if len(values) else [float("nan")] * 4
             for mark, value in zip(_PERCENTILES, marks, strict=True):
-                out[f"{name[:-2]}_p{mark}_s"] = float(value)
+                out[f"{name[:-2]}_p{mark}_s"] = value
         served = self.requests["status"] == SERVED
         output = float(np.asarray(self.table.output_tokens)[served].sum())
         prompt = float(np.asarray(self.table.prompt_tokens)[served].sum())

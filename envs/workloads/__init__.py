@@ -6,6 +6,7 @@ from .columns import COLUMNS, MAX_TIME_S, MAX_TOKENS, TIERS
 from .errors import TraceError, UnknownFormatError
 from .generators import HEAVY_DECODE_TOKENS, router_classes, router_mix
 from .labels import Labels
+from .parts import drawn_parts, parquet_rows, predicted_parts, read_parts, router_mix_parts
 from .readers import TRACE_FORMATS, TraceWarning, read_trace, trace_files, trace_format
 from .summary import convert, describe
 from .table import RequestTable
@@ -33,9 +34,14 @@ __all__ = [
     "copilot_calls",
     "copilot_replay",
     "describe",
+    "drawn_parts",
+    "parquet_rows",
+    "predicted_parts",
+    "read_parts",
     "read_trace",
     "router_classes",
     "router_mix",
+    "router_mix_parts",
     "trace_files",
     "trace_format",
     "vtc_suite",

@@ -8,6 +8,7 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,21 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         raise TraceError(f"cannot be read ({error})", mend="Check it", path=path) from None
     if data[:2] == b"\x1f\x8b":
-        try:
+        with unreadable_gzip(path):
             data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error, MemoryError) as error:
-            problem = f"the gzip data are cut short or damaged ({error})"
-            raise TraceError(problem, mend="Fetch the file again", path=path) from None
     if not data.strip():
         raise TraceError("the file is empty", mend="Fetch or write it again", path=path)
     return data
+
+
+@contextmanager
+def unreadable_gzip(path: Path) -> Iterator[None]:
+    """Turn the errors of damaged gzip data into a TraceError."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        problem = f"the gzip data are cut short or damaged ({error})"
+        raise TraceError(problem, mend="Fetch the file again", path=path) from None
 
 
 def read_text(path: Path, data: bytes | None = None) -> str:
@@ -256,11 +264,11 @@ def is_parquet(path: Path) -> bool:
         return False
 
 
-def parquet_fault(path: Path, names: Mapping[str, str] | None = None) -> Fault:
-    """Errors that name the row of a Parquet file (counted from 1)."""
+def parquet_fault(path: Path, names: Mapping[str, str] | None = None, before: int = 0) -> Fault:
+    """Errors that name the row of a Parquet file (counted from 1), after `before` other rows."""
 
     def fault(row: int | None, column: str, problem: str, mend: str) -> TraceError:
-        at = f"row {row + 1} (counted from 1): " if row is not None else ""
+        at = f"row {before + row + 1} (counted from 1): " if row is not None else ""
         column = (names or {}).get(column, column)
         return TraceError(at + problem, mend=mend, path=path, column=column)
 
@@ -280,35 +288,32 @@ def parquet_columns(
     Raises:
         TraceError: The file is damaged, a column is missing, holds a null or is no number or text.
     """
-    try:
+    with unreadable_parquet(path):
         file = pq.ParquetFile(path)
         names = file.schema_arrow.names
-    except _PARQUET_FAULTS as error:
-        raise _damaged(path, error) from None
     for name in wanted or ():
         if name not in names:
             problem = f"the column is missing; the file has: {', '.join(names)}"
             raise TraceError(problem[:2000], mend="Check the format", path=path, column=name)
     chosen = [name for name in (wanted or names) if keep is None or keep(name)]
-    out: dict[str, Any] = {}
-    try:
+    with unreadable_parquet(path):
         table = file.read(columns=chosen)
-        for name in chosen:
-            out[name] = _parquet_column(path, name, table[name])
-    except TraceError:
-        raise
-    except _PARQUET_FAULTS as error:
-        raise _damaged(path, error) from None
-    return out
+        return {name: parquet_column(path, name, table[name]) for name in chosen}
 
 
-def _parquet_column(path: Path, name: str, column: pa.ChunkedArray) -> Any:
+def parquet_column(path: Path, name: str, column: pa.ChunkedArray, before: int = 0) -> Any:
+    """A column as a NumPy array (numbers) or a Categorical (text); `before` rows precede it.
+
+    Raises:
+        TraceError: It holds a null or is no number or text.
+    """
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy()))
-        raise parquet_fault(path)(row, name, "the value is missing", "Fill it or drop the row")
+        fault = parquet_fault(path, before=before)
+        raise fault(row, name, "the value is missing", "Fill it or drop the row")
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         return encoded.unify_dictionaries().combine_chunks().to_pandas().array
@@ -326,9 +331,17 @@ def _parquet_column(path: Path, name: str, column: pa.ChunkedArray) -> Any:
     raise TraceError(f"holds {column.type} values", mend=mend, path=path, column=name)
 
 
-def _damaged(path: Path, error: BaseException) -> TraceError:
-    text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return TraceError(f"is not readable Parquet ({text})", mend="Fetch it again", path=path)
+@contextmanager
+def unreadable_parquet(path: Path) -> Iterator[None]:
+    """Turn whatever pyarrow raises of a damaged file into a TraceError."""
+    try:
+        yield
+    except TraceError:
+        raise
+    except _PARQUET_FAULTS as error:
+        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        problem = f"is not readable Parquet ({text})"
+        raise TraceError(problem, mend="Fetch it again", path=path) from None
 
 
 def parquet_names(path: Path) -> tuple[str, ...]:
@@ -337,7 +350,5 @@ def parquet_names(path: Path) -> tuple[str, ...]:
     Raises:
         TraceError: The file is damaged.
     """
-    try:
+    with unreadable_parquet(path):
         return tuple(pq.ParquetFile(path).schema_arrow.names)
-    except _PARQUET_FAULTS as error:
-        raise _damaged(path, error) from None

@@ -70,6 +70,19 @@ class Labels:
         """The texts, (n,) objects."""
         return np.array(self.names, dtype=object)[self.codes]
 
+    def followed_by(self, other: Labels) -> Labels:
+        """The rows of both; names that no row here holds are left out, unless both share all.
+
+        So the names of a long stream's parts do not pile up as they are joined.
+        """
+        if self.names == other.names:
+            return Labels(_frozen(np.concatenate([self.codes, other.codes])), self.names)
+        used, mine = np.unique(self.codes, return_inverse=True)
+        place = {self.names[code]: i for i, code in enumerate(used)}
+        theirs = [place.setdefault(name, len(place)) for name in other.names]
+        codes = np.concatenate([mine, np.array(theirs, np.int64)[other.codes]])
+        return Labels(_frozen(codes.astype(np.int32)), tuple(place))
+
     def to_pandas(self) -> pd.Categorical[str]:
         """The same column for pandas."""
         return pd.Categorical.from_codes(self.codes, categories=pd.Index(self.names))

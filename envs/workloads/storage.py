@@ -17,6 +17,7 @@ from .files import is_parquet, parquet_columns
 from .labels import Labels
 
 if TYPE_CHECKING:
+    from .columns import Fault
     from .table import RequestTable
 
 _ROWS_AT_A_TIME = 1_000_000
@@ -91,8 +92,7 @@ def read_table(path: Path) -> RequestTable:
     Raises:
         TraceError: As `RequestTable.read`.
     """
-    from .columns import COLUMNS
-    from .files import CsvFile, parquet_fault
+    from .files import parquet_fault
     from .table import RequestTable
 
     if is_parquet(path):
@@ -100,10 +100,28 @@ def read_table(path: Path) -> RequestTable:
         return RequestTable.from_mapping(
             data, f"{path.name} (request table, Parquet)", parquet_fault(path)
         )
-    file = CsvFile(path)
+    return read_csv(path)[0]
+
+
+def read_csv(path: Path, data: bytes | None = None) -> tuple[RequestTable, Fault]:
+    """A request table from CSV, and what builds errors at its rows.
+
+    Args:
+        path: The file.
+        data: The content, where it has been read.
+
+    Raises:
+        TraceError: As `RequestTable.read`.
+    """
+    from .columns import COLUMNS
+    from .files import CsvFile
+    from .table import RequestTable
+
+    file = CsvFile(path, data)
     unknown = [name for name in file.header if name not in COLUMNS]
     if unknown:
         mend = f"Columns are: {', '.join(COLUMNS)}. For others use read_trace (servegym trace)"
         raise TraceError("is not a column", mend=mend, path=path, line=1, column=unknown[0])
-    data = file.columns({name: COLUMNS[name].kind for name in file.header})
-    return RequestTable.from_mapping(data, f"{path.name} (request table, CSV)", file.fault)
+    columns = file.columns({name: COLUMNS[name].kind for name in file.header})
+    source = f"{path.name} (request table, CSV)"
+    return RequestTable.from_mapping(columns, source, file.fault), file.fault

@@ -175,16 +175,19 @@ class RequestTable:
         Raises:
             TraceError: The other table begins before this one ends.
         """
-        names = set(self.given) | set(other.given)
+        if other.arrival_s[0] < self.arrival_s[-1]:
+            problem = f"the value {other.arrival_s[0]} is earlier than the row before it"
+            fault = _memory_fault(self.source or None)
+            raise fault(len(self), "arrival_s", problem, "Sort the trace by arrival")
         joined: dict[str, Any] = {}
-        for name in names - {"request_id"}:
+        for name in (set(self.given) | set(other.given)) - {"request_id"}:
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Labels):
-                texts = [labels.names[code] for labels in (mine, theirs) for code in labels.codes]
-                joined[name] = texts
+                joined[name] = mine.followed_by(theirs)
             else:
-                joined[name] = np.concatenate([mine, theirs])
-        return self.from_mapping(joined, self.source)
+                joined[name] = frozen(np.concatenate([mine, theirs]))
+        # The rows of both have been checked.
+        return RequestTable(joined, self.source)
 
     def with_predictions(self, sigma: float = 0.5, seed: int = 0) -> RequestTable:
         """Predict the output lengths: truth times lognormal(0, sigma), rounded, at least 1.
@@ -202,7 +205,9 @@ class RequestTable:
             noise = np.random.default_rng(seed).lognormal(0.0, sigma, len(self))
             limit = COLUMNS["predicted_output_tokens"].high
             predicted = np.clip(np.rint(predicted * noise), 1, limit).astype(np.int64)
-        return self.replace(predicted_output_tokens=predicted)
+        # Within the limits of the column, and the other columns have been checked.
+        columns = self._columns | {"predicted_output_tokens": frozen(predicted)}
+        return RequestTable(columns, self.source)
 
     def part(self, start_s: float, stop_s: float, rate_scale: float = 1.0) -> RequestTable:
         """The requests that arrive in [start_s, stop_s), counted from `start_s`, at another rate.

@@ -35,6 +35,16 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def peak_memory_bytes() -> int:
+    """Most resident memory that this process has had, bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(most) if sys.platform == "darwin" else int(most) * 1024
+
+
 def machine() -> dict[str, object]:
     """Processor, CPUs, memory in GiB, load average, system and Python."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")

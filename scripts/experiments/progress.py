@@ -38,6 +38,61 @@ def progress(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], 
 
 
 @contextmanager
+def pace(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """As `progress` for many small things: with how many are done a second; `total` may be open."""
+    if sys.stderr.isatty():
+        with _fast_bar(title, total) as shown:
+            yield shown
+        return
+    start = last = time.monotonic()
+    count = 0
+
+    def advance(more: int) -> None:
+        nonlocal count, last
+        count += more
+        now = time.monotonic()
+        if now - last >= _EVERY_S:
+            last = now
+            whole = f" of {total:,}" if total is not None else ""
+            say(f"{title}: {count:,}{whole}, {count / (now - start):,.0f} a second")
+
+    yield advance
+
+
+@contextmanager
+def _fast_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    start, count = time.monotonic(), 0
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(title, total=total, speed="")
+
+        def advance(more: int) -> None:
+            nonlocal count
+            count += more
+            speed = count / max(time.monotonic() - start, 1e-9)
+            shown.update(task, advance=more, speed=f"{speed:,.0f} a second")
+
+        yield advance
+
+
+@contextmanager
 def _bar(title: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (

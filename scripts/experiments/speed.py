@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from scripts.experiments.machine import peak_memory_bytes
 
 _ROOT = Path(__file__).resolve().parents[2]
 LOADS = {"light": 1.5, "saturated": 5.0}
@@ -29,15 +32,23 @@ class Replay:
         instances: Size of the fleet.
         load: `light` or `saturated`.
         requests: Requests of one round.
+        output_tokens: Output tokens of one round.
+        events: Events that the kernel handled in one round.
         per_s: Requests per second of wall time in every round, kernel alone.
         per_cpu_s: The same per second of processor time, which other work disturbs less.
+        peak_memory_bytes: Most resident memory of the process, Python and all packages included.
+        own_memory_bytes: Of which it did not have before the measurement.
     """
 
     instances: int
     load: str
     requests: int
+    output_tokens: int
+    events: int
     per_s: tuple[float, ...]
     per_cpu_s: tuple[float, ...]
+    peak_memory_bytes: int
+    own_memory_bytes: int
 
     @property
     def median_per_s(self) -> float:
@@ -49,9 +60,30 @@ class Replay:
         """Median of the rounds, per second of processor time."""
         return statistics.median(self.per_cpu_s)
 
+    @property
+    def ns_per_request(self) -> float:
+        """Processor time of a request, nanoseconds, median of the rounds."""
+        return 1e9 / self.median_per_cpu_s
+
+    def data(self) -> dict[str, Any]:
+        """All fields and medians, as plain data."""
+        each_s = self.median_per_s / self.requests
+        return asdict(self) | {
+            "median_per_s": self.median_per_s,
+            "median_per_cpu_s": self.median_per_cpu_s,
+            "ns_per_request": self.ns_per_request,
+            "output_tokens_per_s": self.output_tokens * each_s,
+            "events_per_s": self.events * each_s,
+        }
+
 
 def replay_speed(
-    instances: int, load: str, requests: int, rounds: int = 5, seed: int = 0
+    instances: int,
+    load: str,
+    requests: int,
+    rounds: int = 5,
+    seed: int = 0,
+    ready: Callable[[], object] = lambda: None,
 ) -> Replay:
     """Replay the router paper's request mix with join-the-shortest-queue.
 
@@ -61,24 +93,106 @@ def replay_speed(
         requests: Requests of one round.
         rounds: Rounds; the first call also compiles, untimed.
         seed: Seed of the workload.
+        ready: Called before each round; processes that are measured together wait here.
     """
     from envs.scenarios import load_fleet
     from envs.simulator import Simulation
     from envs.workloads import router_mix
     from scripts.experiments.contenders import find_router
 
+    before = peak_memory_bytes()
     fleet = load_fleet("v100-llama2-7b-x4", {"groups": {"v100": {"count": instances}}}).engines()
     table = router_mix(requests, LOADS[load] * instances, seed).with_predictions(seed=seed)
     router = find_router("jsq", {})
     Simulation(table[: min(requests, 100)], fleet).run(router)
-    wall, cpu = [], []
+    wall, cpu, events = [], [], 0
     for _ in range(rounds):
         simulation = Simulation(table, fleet)
+        ready()
         start, cpu_start = time.perf_counter(), time.thread_time()
-        simulation.run(router)
+        result = simulation.run(router)
         wall.append(requests / (time.perf_counter() - start))
         cpu.append(requests / (time.thread_time() - cpu_start))
-    return Replay(instances, load, requests, tuple(wall), tuple(cpu))
+        events = int(result.counters["events"])
+        # Or two rounds would be held at once.
+        del simulation, result
+    peak = peak_memory_bytes()
+    tokens = int(table.output_tokens.sum())
+    return Replay(
+        instances, load, requests, tokens, events, tuple(wall), tuple(cpu), peak, peak - before
+    )
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Power of the size that costs grow with: least squares between the logarithms."""
+    import numpy as np
+
+    return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
+
+
+def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int = 0) -> Vector:
+    """Decisions per second of the vector environment, alone in compiled code and as a whole.
+
+    Actions are drawn beforehand. The whole is `step` with its arrays, infos and the resets of
+    ended episodes; the compiled part is the one call in it that steps all copies, from fresh
+    episodes of which none ends.
+
+    Args:
+        copies: Copies of the environment.
+        rounds: Rounds of each.
+        steps: Steps of all copies in a round.
+        seed: Seed of episodes and actions.
+    """
+    import numpy as np
+
+    from envs.routing import transition
+    from envs.routing.layout import STEP_FLAGS, STEP_VALUES
+    from envs.routing.vector import RoutingVectorEnv
+
+    env = RoutingVectorEnv(copies, scenario="router-kv6k-rate9")
+    actions = np.random.default_rng(seed).integers(0, 4, (steps, copies))
+    values, flags = np.empty((len(STEP_VALUES), copies)), np.empty((len(STEP_FLAGS), copies), bool)
+    alone, whole = [], []
+    for number in range(rounds):
+        env.reset(seed=seed + number * copies)
+        over = np.zeros(copies, bool)
+        start = time.perf_counter()
+        for chosen in actions:
+            # What `step` calls; there is no public name for a part of a step.
+            transition.step_all(env._address, chosen, over, values, flags)
+        alone.append(actions.size / (time.perf_counter() - start))
+    env.reset(seed=seed)
+    for _ in range(rounds):
+        # As many steps as let every copy end some episodes, of 2,000 requests each.
+        start = time.perf_counter()
+        for _ in range(4):
+            for chosen in actions:
+                env.step(chosen)
+        whole.append(4 * actions.size / (time.perf_counter() - start))
+    env.close()
+    return Vector(copies, tuple(alone), tuple(whole))
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Decisions per second in every round.
+
+    Attributes:
+        copies: Copies of the environment.
+        compiled_per_s: Of the compiled call alone.
+        step_per_s: Of `step` with resets.
+    """
+
+    copies: int
+    compiled_per_s: tuple[float, ...]
+    step_per_s: tuple[float, ...]
+
+    def data(self) -> dict[str, Any]:
+        """All fields and medians, as plain data."""
+        return asdict(self) | {
+            "median_compiled_per_s": statistics.median(self.compiled_per_s),
+            "median_step_per_s": statistics.median(self.step_per_s),
+        }
 
 
 def env_speed(seconds: float = 1.0, rounds: int = 5, seed: int = 0) -> dict[str, Any]:

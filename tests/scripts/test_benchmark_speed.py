@@ -2,32 +2,54 @@
 
 import json
 
+import pytest
+
 from scripts.cli import main
+from scripts.experiments.children import in_child
+from scripts.experiments.speed import exponent
 
 
-def test_replay_and_steps_are_measured(tmp_path, capfd):
+def benchmark(*words):
+    return main(["benchmark", "speed", *map(str, words)])
+
+
+def test_every_part_is_measured(tmp_path, capfd):
     file = tmp_path / "speed.json"
-    words = ["--parts", "replay", "env", "--requests", "500", "--rounds", "2", "--seconds", "0.05"]
-    assert main(["benchmark", "speed", *words, "-o", str(file), "--json"]) == 0
+    assert benchmark("--quick", "--requests", 5000, "--seconds", 0.2, "-o", file, "--json") == 0
     shown = json.loads(capfd.readouterr().out)
     data = json.loads(file.read_text())
-    assert shown["replay"] == data["replay"] and "start" not in data
+    assert shown["replay"] == data["replay"] and "start" not in data and data["quick"]
     assert [(r["instances"], r["load"]) for r in data["replay"]] == [
-        (n, load) for n in (4, 20, 64) for load in ("light", "saturated")
+        (n, load) for n in (1, 4, 64) for load in ("light", "saturated")
     ]
-    assert all(len(r["per_s"]) == 2 and min(r["per_s"]) > 0 for r in data["replay"])
+    for r in data["replay"] + data["growth"] + data["together"]:
+        assert len(r["per_s"]) == 1 and min(r["per_s"]) > 0
+        assert r["events_per_s"] > r["median_per_s"] and r["output_tokens_per_s"] > 0
+        assert r["peak_memory_bytes"] > r["own_memory_bytes"] >= 0
+    sizes = [(r["instances"], r["requests"]) for r in data["growth"]]
+    assert sizes == [(n, requests) for n in (4, 64) for requests in (125, 500, 2000)]
+    assert len(data["together"]) == 2
+    assert data["vector"]["median_compiled_per_s"] > data["vector"]["median_step_per_s"] > 0
     assert data["env"]["ratio"] > 0
     assert {"load_average_1min", "cpus", "processor"} <= set(data["machine"])
 
 
 def test_the_text_has_a_line_a_measurement(tmp_path, capsys):
-    words = ["--parts", "replay", "--requests", "200", "--rounds", "1"]
-    assert main(["benchmark", "speed", *words, "-o", str(tmp_path / "speed.json")]) == 0
+    words = ["--quick", "--parts", "replay", "growth", "together", "--requests", 500]
+    assert benchmark(*words, "-o", tmp_path / "speed.json") == 0
     text = capsys.readouterr().out
-    assert "load average" in text
-    assert sum(line.startswith("replay, ") for line in text.splitlines()) == 6
+    assert "load average" in text and "instances^" in text and "requests^" in text
+    assert sum(" instances, saturated" in line for line in text.splitlines()) == 3
+    assert "both / one alone" in text
 
 
-def test_nothing_to_measure_is_refused(capsys):
-    assert main(["benchmark", "speed", "--rounds", "0"]) == 2
-    assert "--rounds must be more than 0" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["rounds", "requests", "seconds"])
+def test_nothing_to_measure_is_refused(name, capsys):
+    assert benchmark(f"--{name}", 0) == 2
+    assert f"--{name} must be more than 0" in capsys.readouterr().err
+
+
+def test_a_failure_in_a_child_is_told():
+    assert in_child(exponent, [1.0, 10.0, 100.0], [3.0, 30.0, 300.0]) == pytest.approx(1.0)
+    with pytest.raises(RuntimeError, match="failed: TypeError"):
+        in_child(exponent, None, [1.0])
