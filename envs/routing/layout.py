@@ -15,8 +15,6 @@ RewardMode = Literal[
     "workload_guided",
 ]
 """Rewards by name; `envs.routing.reward` defines them."""
-SHORT_TOKENS, MEDIUM_TOKENS = 256, 2048
-"""Bounds of the predicted-length buckets (Intelligent Router, A.9)."""
 HORIZONS_S = (5.0, 15.0, 30.0, 60.0)
 """Look-ahead of the critic-only key `future`, seconds."""
 

@@ -6,11 +6,20 @@ from typing import Any
 
 from envs.simulator import cache, queues, tenants
 from envs.simulator.jit import compiled, inlined
-from envs.simulator.layout import FINISH, KEYED, NEVER, SERVED, TOKENS
+from envs.simulator.layout import (
+    FINISH,
+    KEYED,
+    MEDIUM_TOKENS,
+    NEVER,
+    SERVED,
+    SHORT_TOKENS,
+    TOKENS,
+)
 from envs.simulator.memory import (
     engine,
     finish_iteration,
     instance,
+    outlived,
     output,
     request,
     running,
@@ -20,24 +29,47 @@ from envs.simulator.prediction import predicted_remaining
 
 
 @compiled
-def heap_up(s: Any, i: int, place: int, r: int, finish: int) -> None:
+def _rise(s: Any, i: int, place: int, r: int, finish: int, outlive: int) -> None:
     """Let an entry of the decode heap rise: by finish iteration, ties by request index."""
-    requests, keys = running(s, i), finish_iteration(s, i)
+    requests, keys, limits = running(s, i), finish_iteration(s, i), outlived(s, i)
     while place > 0:
         parent = (place - 1) >> 1
         if keys[parent] < finish or (keys[parent] == finish and requests[parent] < r):
             break
         requests[place], keys[place] = requests[parent], keys[parent]
+        limits[place] = limits[parent]
         place = parent
-    requests[place], keys[place] = r, finish
+    requests[place], keys[place], limits[place] = r, finish, outlive
 
 
 @compiled
-def heap_remove(s: Any, i: int, place: int) -> None:
+def _count_decode(s: Any, i: int, r: int, change: int) -> None:
+    inst, predicted = instance(s, i), request(s, r).predicted
+    if predicted < MEDIUM_TOKENS:
+        inst.medium += change
+        if predicted < SHORT_TOKENS:
+            inst.short += change
+
+
+@compiled
+def begin_decode(s: Any, i: int, r: int) -> None:
+    """Put a request whose prefill is complete into instance i's decode heap."""
+    inst, row = instance(s, i), request(s, r)
+    inst.context += row.prompt + row.generated
+    row.base = inst.iteration - row.generated
+    inst.decoding += 1
+    _rise(s, i, inst.decoding - 1, r, row.base + output(s)[r], row.base + row.predicted)
+    _count_decode(s, i, r, 1)
+
+
+@compiled
+def end_decode(s: Any, i: int, place: int) -> None:
     """Take entry `place` out of instance i's decode heap; prefill entries close up behind it."""
-    inst, requests, keys = instance(s, i), running(s, i), finish_iteration(s, i)
+    inst, requests = instance(s, i), running(s, i)
+    keys, limits = finish_iteration(s, i), outlived(s, i)
+    _count_decode(s, i, requests[place], -1)
     last = inst.decoding - 1
-    r, finish = requests[last], keys[last]
+    r, finish, outlive = requests[last], keys[last], limits[last]
     inst.decoding = last
     for j in range(last, last + inst.prefilling):
         requests[j] = requests[j + 1]
@@ -56,8 +88,9 @@ def heap_remove(s: Any, i: int, place: int) -> None:
         if keys[child] > finish or (keys[child] == finish and requests[child] > r):
             break
         requests[place], keys[place] = requests[child], keys[child]
+        limits[place] = limits[child]
         place = child
-    heap_up(s, i, place, r, finish)
+    _rise(s, i, place, r, finish, outlive)
 
 
 @inlined
@@ -130,10 +163,7 @@ def end_prefill(s: Any, i: int) -> None:
         if row.generated == output(s)[r]:
             finish(s, i, r)
             continue
-        inst.context += row.prompt + row.generated
-        row.base = inst.iteration - row.generated
-        inst.decoding += 1
-        heap_up(s, i, inst.decoding - 1, r, row.base + output(s)[r])
+        begin_decode(s, i, r)
     if left > 0:
         requests[inst.decoding] = requests[first + complete]
     inst.prefilling = left

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 
-from envs.hardware import StepTables
+from envs.hardware import CostModel, StepTables
 from envs.simulator.config import ADMISSION, BATCHING, EngineConfig, Outage, RateLimit
 from envs.simulator.layout import (
     ARRAYS,
@@ -94,8 +94,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     traited = ranked or adapters or caches or options.closed_loop or options.rate_limit is not None
 
     instances = np.zeros(size, INSTANCE_DTYPE)
-    tables: list[np.ndarray] = []
-    _write_instances(instances, fleet, options.models, tables)
+    tables = _write_instances(instances, fleet, options.models)
     requests = _requests(columns, options)
     traits = np.zeros(1, TRAITS_DTYPE)
     if traited:
@@ -117,11 +116,12 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "output": np.array(columns.output, np.int32),
         "running": np.full((size, slots), -1, np.int32),
         "finish_iteration": np.zeros((size, slots), np.int64),
+        "outlived": np.zeros((size, slots), np.int64),
         "event_ps": np.full(leaves, NEVER, np.int64),
         "winner": _tournament(leaves),
         "pending": np.zeros(size, np.int64),
         "ended": np.zeros(size, np.int64),
-        "tables": np.concatenate(tables),
+        "tables": tables,
         "candidates": np.full(options.window, -1, np.int64),
         "scratch": np.zeros(slots + 1, np.int64),
         "traits": traits,
@@ -136,6 +136,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "seen_instances": instances.copy() if polled else np.zeros(1, INSTANCE_DTYPE),
         "seen_requests": requests.copy() if polled else np.zeros(1, REQUEST_DTYPE),
         "seen_running": np.full((size, slots) if polled else (1, 1), -1, np.int32),
+        "seen_outlived": np.zeros((size, slots) if polled else (1, 1), np.int64),
     }
     head = np.zeros(1, HEAD_DTYPE)
     values = {
@@ -156,6 +157,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "counted": int(counted),
         "closed": int(options.closed_loop),
         "ingress": int(any(engine.intake_per_iteration for engine in fleet)),
+        "overrun_tokens": max(options.overrun_tokens, 1),
+        "overrun_percent": options.overrun_percent,
         "limit": limit,
         "kills": int(bool(options.rate_limit and options.rate_limit.kill_interactions)),
         "router_order": int(options.router_sjf),
@@ -201,22 +204,14 @@ def _check(fleet: Sequence[EngineConfig], options: Options) -> None:
 
 
 def _write_instances(
-    instances: np.ndarray, fleet: Sequence[EngineConfig], models: Sequence[str], parts: list[Any]
-) -> None:
-    """Write each instance's limits and costs; equal engines share one copy of the tables."""
-    built: dict[tuple[int, int, int], tuple[StepTables, tuple[int, ...]]] = {}
-    end = 0
+    instances: np.ndarray, fleet: Sequence[EngineConfig], models: Sequence[str]
+) -> np.ndarray:
+    """Write each instance's limits and costs, and give the step times that they point at."""
+    kinds = tuple(dict.fromkeys((e.cost, e.max_num_seqs, e.max_batched_tokens) for e in fleet))
+    packed, each = _step_times(kinds)
     for row, engine in zip(instances, fleet, strict=True):
-        key = (id(engine.cost), engine.max_num_seqs, engine.max_batched_tokens)
-        if key not in built:
-            tables = engine.cost.tables(engine.max_num_seqs, engine.max_batched_tokens)
-            places = []
-            for values in (tables.decode_ps, tables.prefill_ps, tables.sequence_ps):
-                places.append(end)
-                parts.append(np.asarray(values, np.int64))
-                end += len(values)
-            built[key] = tables, tuple(places)
-        tables, at = built[key]
+        kind = (engine.cost, engine.max_num_seqs, engine.max_batched_tokens)
+        tables, at = each[kinds.index(kind)]
         row["decode_at"], row["prefill_at"], row["sequence_at"] = at
         row["context_ps"] = tables.context_ps
         row["mixed_context_ps"] = tables.mixed_context_ps
@@ -229,6 +224,29 @@ def _write_instances(
         row["max_batched_tokens"] = engine.max_batched_tokens
         row["batching"] = BATCHING.index(engine.batching)
         row["model"] = list(models).index(engine.model) if engine.model else -1
+    return packed
+
+
+@lru_cache(maxsize=64)
+def _step_times(
+    kinds: tuple[tuple[CostModel, int, int], ...],
+) -> tuple[np.ndarray, list[tuple[StepTables, tuple[int, int, int]]]]:
+    """Step times of each kind of engine one after another, and where each kind's begin.
+
+    Simulations of one fleet share them: many at once then find them in the processor's cache.
+    """
+    parts, each, end = [], [], 0
+    for cost, seqs, tokens in kinds:
+        tables = cost.tables(seqs, tokens)
+        places = []
+        for values in (tables.decode_ps, tables.prefill_ps, tables.sequence_ps):
+            places.append(end)
+            parts.append(np.asarray(values, np.int64))
+            end += len(values)
+        each.append((tables, (places[0], places[1], places[2])))
+    packed = np.concatenate(parts)
+    packed.flags.writeable = False
+    return packed, each
 
 
 def _engines(

@@ -156,6 +156,8 @@ def strip(s: Any, i: int) -> int:
     inst.waiting_tokens = 0
     inst.waiting_predicted = 0
     inst.decoding = 0
+    inst.short = 0
+    inst.medium = 0
     inst.prefilling = 0
     inst.prefill_reserved = 0
     inst.context = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from envs.simulator import queues, tenants
 from envs.simulator.admission import overflows
-from envs.simulator.batch import end_prefill, finish, heap_remove, join_counts, leave
+from envs.simulator.batch import end_decode, end_prefill, finish, join_counts, leave
 from envs.simulator.jit import compiled
 from envs.simulator.layout import DECODE, IDLE
 from envs.simulator.memory import (
@@ -41,7 +41,7 @@ def end_stretch(s: Any, i: int) -> None:
     while inst.decoding > 0 and finish_iteration(s, i)[0] == inst.iteration:
         r = running(s, i)[0]
         inst.context -= request(s, r).prompt + output(s)[r]
-        heap_remove(s, i, 0)
+        end_decode(s, i, 0)
         finish(s, i, r)
     if s.counted == 1 and s.served > served and scheduler_row(s, eng.scheduler).overcharge == 1:
         tenants.charge_again(s, i)
@@ -70,7 +70,7 @@ def _preempt_latest(s: Any, i: int) -> None:
         row = request(s, r)
         row.generated = inst.iteration - row.base
         inst.context -= row.prompt + row.generated
-        heap_remove(s, i, place)
+        end_decode(s, i, place)
         leave(s, i, r, row.prompt + row.generated, row.prompt + row.generated)
     row.preemptions += 1
     s.preemptions += 1

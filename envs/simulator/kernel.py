@@ -37,11 +37,13 @@ from envs.simulator.memory import (
     event_ps,
     instance,
     outage,
+    outlived,
     output,
     pending,
     request,
     seen_instance,
     seen_instances,
+    seen_outlived,
     seen_requests,
     seen_running,
     traits,
@@ -211,9 +213,11 @@ def _look(s: Any) -> None:
         row.context += done * row.stretch_batch
         row.iteration += done
         row.stretch_batch = 0
+        limits, seen_limits = outlived(s, i), seen_outlived(s, i)
         for j in range(row.decoding + row.prefilling):
             r = running[i, j]
             seen_places[i, j] = r
+            seen_limits[j] = limits[j]
             seen_rows[r] = requests[r]
     s.last_look_ps = s.now_ps
     s.stale = 1 if s.at_instances > 0 else 0

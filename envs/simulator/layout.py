@@ -43,6 +43,10 @@ LIFT_NONE, LIFT_QUEUED, LIFT_LAST = 0, 1, 2
 ARRIVE, ADMIT, TOKENS, FINISH = 0, 1, 2, 3
 
 
+SHORT_TOKENS, MEDIUM_TOKENS = 256, 2048
+"""Bounds of the predicted-length buckets (Intelligent Router, A.9)."""
+
+
 def _aligned(fields: Sequence[tuple[str, str]]) -> np.dtype:
     return np.dtype(list(fields), align=True)
 
@@ -53,6 +57,8 @@ INSTANCE_DTYPE = _aligned(
         ("waiting", "i4"),  # requests in the waiting queue, or before its ingress
         ("decoding", "i4"),  # requests in decode
         ("prefilling", "i4"),  # requests in prefill
+        ("short", "i4"),  # decodes predicted shorter than SHORT_TOKENS
+        ("medium", "i4"),  # decodes predicted shorter than MEDIUM_TOKENS, the short ones too
         ("waiting_tokens", "i8"),  # sum of prompt + generated of the waiting requests
         ("waiting_predicted", "i8"),  # sum of predicted remaining output tokens of the waiting
         ("prefill_reserved", "i8"),  # KV tokens of the requests in prefill
@@ -219,6 +225,7 @@ ARRAYS = {
     "output": np.dtype("i4"),  # (R,) true output tokens
     "running": np.dtype("i4"),  # (N, S) requests in decode (a heap by finish), then in prefill
     "finish_iteration": np.dtype("i8"),  # (N, S) of the requests in decode
+    "outlived": np.dtype("i8"),  # (N, S) iteration at which each outlives its prediction
     "event_ps": np.dtype("i8"),  # (P,) end of the stretch of each instance, NEVER when idle
     "winner": np.dtype("i8"),  # (P,) tournament over event_ps
     "pending": np.dtype("i8"),  # (N,) instances that plan at this instant
@@ -238,6 +245,7 @@ ARRAYS = {
     "seen_instances": INSTANCE_DTYPE,  # (N,) at the router's last look
     "seen_requests": REQUEST_DTYPE,  # (R,)
     "seen_running": np.dtype("i4"),  # (N, S)
+    "seen_outlived": np.dtype("i8"),  # (N, S)
 }
 
 # The head of a simulation: its clock and totals, and where its arrays lie. Passing one record
@@ -290,6 +298,8 @@ HEAD_DTYPE = _aligned(
         ("counted", "i8"),  # tenants have counters
         ("closed", "i8"),  # closed-loop clients
         ("ingress", "i8"),  # some instance has an ingress
+        ("overrun_tokens", "i8"),  # at least 1
+        ("overrun_percent", "i8"),
         ("limit", "i8"),  # requests a minute and tenant, 0 = any number
         ("router_order", "i8"),  # 0 by arrival, 1 by predicted output
         ("kills", "i8"),  # a rejected call ends its interaction

@@ -158,6 +158,12 @@ def finish_iteration(s: Any, i: int) -> np.ndarray:
 
 
 @compiled
+def outlived(s: Any, i: int) -> np.ndarray:
+    """The (S,) iterations at which the decodes of instance i outlive their predictions."""
+    return _int64_at(s.outlived_at + 8 * i * s.slots, s.slots)
+
+
+@compiled
 def event_ps(s: Any) -> np.ndarray:
     """The (P,) next event of each instance."""
     return _int64_at(s.event_ps_at, s.leaves)
@@ -299,3 +305,11 @@ def seen_running_at(s: Any, i: int) -> np.ndarray:
     if s.poll_ps > 0:
         return _int32_at(s.seen_running_at + 4 * i * s.slots, s.slots)
     return _int32_at(s.running_at + 4 * i * s.slots, s.slots)
+
+
+@compiled
+def seen_outlived(s: Any, i: int) -> np.ndarray:
+    """The (S,) `outlived` of instance i as the router sees it."""
+    if s.poll_ps > 0:
+        return _int64_at(s.seen_outlived_at + 8 * i * s.slots, s.slots)
+    return _int64_at(s.outlived_at + 8 * i * s.slots, s.slots)

@@ -49,7 +49,7 @@ class State:
 
     def copy(self) -> State:
         """An independent copy."""
-        arrays = {name: array.copy() for name, array in self.arrays.items()}
+        arrays = {name: _copied(name, array) for name, array in self.arrays.items()}
         return State.of(self.head.copy(), arrays, self.schedulers)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
@@ -60,7 +60,7 @@ class State:
 
     def save(self) -> dict[str, np.ndarray]:
         """A copy of the head and every array by name, and their digest."""
-        saved = {name: array.copy() for name, array in self.arrays.items()}
+        saved = {name: _copied(name, array) for name, array in self.arrays.items()}
         saved["head"] = self.head.copy()
         return saved | {"digest": _digest(saved)}
 
@@ -83,9 +83,20 @@ class State:
         if "digest" not in saved or not np.array_equal(_digest(saved), saved["digest"]):
             raise ValueError("the saved state is damaged: its digest is not that of its values")
         _check_indices(saved, own)
+        if not np.array_equal(saved["tables"], self.arrays["tables"]):
+            raise ValueError("the saved state is of another simulation: its step times differ")
         for name, array in own.items():
-            np.copyto(array, saved[name].view(array.dtype))
+            if name not in _CONSTANT:
+                np.copyto(array, saved[name].view(array.dtype))
         self.bind()
+
+
+# Shared by all simulations of a fleet, and never written.
+_CONSTANT = ("tables",)
+
+
+def _copied(name: str, array: np.ndarray) -> np.ndarray:
+    return array if name in _CONSTANT else array.copy()
 
 
 # What the arrays of a simulation were made for: another value would reach outside them.
