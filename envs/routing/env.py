@@ -208,6 +208,8 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         terminated = bool(copy.row["ended"])
         truncated = bool(copy.row["cut"]) and not terminated
         copy.over = terminated or truncated
+        if terminated:
+            copy.check_clock()
         info = copy.info()
         if self.render_mode == "human":
             self.render()

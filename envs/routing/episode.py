@@ -226,6 +226,7 @@ class Copy:
         self.buffers["valid"][: len(self.simulation.fleet)] = 1.0
         self._bind()
         transition.start_at(self._address)
+        self.check_clock()
         self.over = False
         info: dict[str, Any] = {"action_mask": self.mask.copy(), "dt": 0.0}
         if reward.mode == "workload_guided":
@@ -257,6 +258,11 @@ class Copy:
         if self.over:
             info["episode_metrics"] = self.result().summary()
         return info
+
+    def check_clock(self) -> None:
+        """Refuse an episode that has come to the end of the clock's range."""
+        assert self.simulation is not None
+        self.simulation.check_clock()
 
     def result(self) -> Result:
         """What has happened in the episode so far."""

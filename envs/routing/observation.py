@@ -244,7 +244,10 @@ def observe(e: Any, s: Any) -> float:
 
 @compiled
 def outstanding(s: Any) -> float:
-    """Sum over requests in the system of 1 - generated / predicted, at least 0 each."""
+    """Sum over requests in the system of 1 - generated / predicted, at least 0 each.
+
+    One that came back from a failed instance counts whole until it decodes again.
+    """
     instances, requests, in_service = all_instances(s), all_requests(s), all_running(s)
     total = float(s.queued)
     for i in range(s.size):

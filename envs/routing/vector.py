@@ -178,6 +178,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         chosen = self._reset_mask(options.pop("reset_mask", None))
         each = {k: _one_each(k, v, self.num_envs) for k, v in options.items()}
         infos: dict[str, Any] = {}
+        self._begun = False  # until every copy that is reset has begun
         for i in np.flatnonzero(chosen).tolist():
             if seeds[i] is not None:
                 self._rngs[i] = seeding.np_random(seeds[i])
@@ -205,6 +206,9 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
             ResetNeeded: No episodes have begun, or one has ended and autoreset is disabled.
             ValueError: The actions have another shape.
         """
+        actions = np.asarray(actions)
+        if actions.dtype.kind not in "iu":
+            raise ValueError(f"actions must be whole numbers, not {actions.dtype}")
         actions = np.ascontiguousarray(actions, np.int64)
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions must have shape ({self.num_envs},), not {actions.shape}")
@@ -236,6 +240,7 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         infos: dict[str, Any] = {}
         for i in self._ended:
             copy = self._copies[i]
+            copy.check_clock()
             self._over[i] = copy.over = True
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
                 info = {"final_obs": copy.observation(), "final_info": copy.info()}
@@ -243,6 +248,10 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
                 info = {"episode_metrics": copy.result().summary()}
             infos = self._add_info(infos, info, i)
         return infos
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse copies: compiled code writes to these very arrays."""
+        raise TypeError("a vector environment can't be copied or pickled: make another one")
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Allowed actions of each copy, (num_envs, actions)."""

@@ -36,11 +36,11 @@ class Router(Strict):
 
     queue_order: Literal["fcfs", "sjf"] | None = None
     """Order of the router queue; without it, the policy's own."""
-    decision_interval_s: float = Field(default=0.0, ge=0)
+    decision_interval_s: float = Field(default=0.0, ge=0, le=10_000)
     """Seconds between decisions; 0 decides on events."""
     window: int = Field(default=1, ge=1)
     """Queue positions among which a decision chooses."""
-    poll_interval_s: float = Field(default=0.0, ge=0, le=9e6)
+    poll_interval_s: float = Field(default=0.0, ge=0, le=10_000)
     """Seconds between the router's looks at the instances; 0 sees them live."""
 
 

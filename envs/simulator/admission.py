@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator import cache, queues, tenants
+from envs.simulator import queues, tenants
 from envs.simulator.batch import generated_at, leave_counts, turn_away
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import ADMIT, GROWTH, ORACLE, REJECTED_INTERACTION
@@ -17,6 +17,7 @@ from envs.simulator.memory import (
     request,
     running,
     scratch,
+    tenant,
     traits,
 )
 from envs.simulator.prediction import predicted_remaining
@@ -158,12 +159,6 @@ def reject_at(s: Any, i: int, r: int, status: int) -> None:
     s.limited += 1
 
 
-@compiled
-def cached_tokens(s: Any, i: int, r: int) -> int:
-    """Tokens of a request that the prefix cache of instance i spares."""
-    return cache.find(s, i, r)
-
-
 @inlined
 def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
@@ -194,5 +189,5 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
 @compiled
 def _note_last(s: Any, r: int) -> None:
     t = traits(s, r).tenant
-    if tenants.waits(s, t) == 0:
+    if tenant(s, t).queued == 0:
         s.last_tenant = t

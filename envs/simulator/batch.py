@@ -7,6 +7,7 @@ from typing import Any
 from envs.simulator import cache, queues, tenants
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import (
+    CLOCK_END_PS,
     FINISH,
     KEYED,
     MEDIUM_TOKENS,
@@ -108,6 +109,9 @@ def _release(s: Any, r: int) -> None:
     following = traits(s, r).next_call
     if following >= 0:
         own, row = traits(s, following), request(s, following)
+        if own.think_ps > CLOCK_END_PS - s.now_ps:
+            s.overflow = 1
+            return
         row.key = max(own.due_ps, s.now_ps + own.think_ps)
         queues.push(s, s.size + 1, following)
 
@@ -149,6 +153,9 @@ def end_prefill(s: Any, i: int) -> None:
     complete -= left
     inst.prefilling = 0
     eng.taken += complete
+    if eng.caches == 1:
+        for j in range(first, first + complete):
+            cache.become_user(s, i, requests[j])
     for j in range(first, first + complete):
         r = requests[j]
         row = request(s, r)
@@ -158,8 +165,6 @@ def end_prefill(s: Any, i: int) -> None:
             tenants.charge(s, TOKENS, row.generated - 1, row.generated, r)
         if row.first_token_ps < 0:
             row.first_token_ps = s.now_ps
-        if eng.caches == 1:
-            cache.become_user(s, i, r)
         if row.generated == output(s)[r]:
             finish(s, i, r)
             continue

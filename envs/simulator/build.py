@@ -21,7 +21,6 @@ from envs.simulator.layout import (
     NEVER,
     OUTAGE_DTYPE,
     PREFIX_DTYPE,
-    PS_PER_S,
     REQUEST_DTYPE,
     SCHEDULER_DTYPE,
     TENANT_DTYPE,
@@ -106,7 +105,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     lined = ranked or adapters
     lines = np.zeros((size, len(tenants)) if lined else (1, 1), LINE_DTYPE)
     lines["root"] = lines["tail"] = -1
-    limit = options.rate_limit.requests_per_minute if options.rate_limit else 0
+    limit = _binding_limit(options.rate_limit, traits["tenant"])
+    kills = limit > 0 and options.rate_limit is not None and options.rate_limit.kill_interactions
     polled = options.poll_ps > 0
 
     arrays: dict[str, np.ndarray] = {
@@ -148,10 +148,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "slo_e2e_ps": options.slo_ps[2],
         "more": options.more,
         "models": int(any(engine.model for engine in fleet)),
-        "plain": int(
-            all(scheduler.queue_kind <= KEYED for scheduler in schedulers)
-            and not (options.rate_limit and options.rate_limit.kill_interactions)
-        ),
+        "plain": int(all(scheduler.queue_kind <= KEYED for scheduler in schedulers) and not kills),
         "traited": int(traited),
         "tracked": int(lined or counted),
         "counted": int(counted),
@@ -160,7 +157,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "overrun_tokens": max(options.overrun_tokens, 1),
         "overrun_percent": options.overrun_percent,
         "limit": limit,
-        "kills": int(bool(options.rate_limit and options.rate_limit.kill_interactions)),
+        "kills": int(kills),
         "router_order": int(options.router_sjf),
         "last_tenant": -1,
         "outage_count": 2 * len(options.outages),
@@ -179,28 +176,40 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     return State.of(head, arrays, tuple(schedulers))
 
 
+def _binding_limit(rate_limit: RateLimit | None, tenant: np.ndarray) -> int:
+    """Requests a minute; 0 where no tenant sends more than that in all."""
+    if rate_limit is None:
+        return 0
+    most = int(np.bincount(tenant).max())
+    return rate_limit.requests_per_minute if rate_limit.requests_per_minute < most else 0
+
+
 def _check(fleet: Sequence[EngineConfig], options: Options) -> None:
     if not fleet:
         raise ValueError("the fleet has no instance")
-    if options.window < 1:
-        raise ValueError(f"window must be at least 1, not {options.window}")
+    for name, least, most in (
+        ("window", 1, 2**16),
+        ("overrun_tokens", 0, 2**15 - 1),
+        ("overrun_percent", 0, 2**15 - 1),
+    ):
+        value = getattr(options, name)
+        if not isinstance(value, int | np.integer) or not least <= value <= most:
+            raise ValueError(f"{name} must be a whole number from {least} to {most}, not {value}")
     if options.interval_ps < 0 or options.poll_ps < 0:
         raise ValueError("the decision interval and the poll interval must not be negative")
-    if not 0 <= options.overrun_tokens < 2**15 or not 0 <= options.overrun_percent < 2**15:
-        raise ValueError("overrun_tokens and overrun_percent must be from 0 to 32,767")
     schedulers = {engine.scheduler for engine in fleet}
     if len(schedulers) > 1 and any(scheduler.charge is not None for scheduler in schedulers):
         raise ValueError(
             "tenant counters are shared by the fleet: all instances must have one scheduler, not "
             + ", ".join(sorted(scheduler.name for scheduler in schedulers))
         )
-    busy: dict[int, float] = {}
-    for outage in sorted(options.outages, key=lambda other: (other.instance, other.start_s)):
+    busy: dict[int, int] = {}
+    for outage in sorted(options.outages, key=lambda other: (other.instance, other.start_ps)):
         if not 0 <= outage.instance < len(fleet):
             raise ValueError(f"an outage is of instance {outage.instance}: there is none")
-        if outage.start_s < busy.get(outage.instance, 0.0):
+        if outage.start_ps < busy.get(outage.instance, 0):
             raise ValueError(f"outages of instance {outage.instance} overlap")
-        busy[outage.instance] = outage.end_s
+        busy[outage.instance] = outage.end_ps
 
 
 def _write_instances(
@@ -322,10 +331,10 @@ def _tenants(columns: Columns, count: int) -> np.ndarray:
     tenants["weight"] = 1.0
     if columns.tenant_weights is not None:
         given = np.asarray(columns.tenant_weights, np.float64)
-        if len(given) < count or not np.all(given > 0):
-            raise ValueError(
-                f"tenant_weights must hold a positive weight for each of {count} tenants"
-            )
+        if given.ndim != 1 or len(given) < count:
+            raise ValueError(f"tenant_weights must hold {count} weights, one a tenant")
+        if not np.all((given > 0) & np.isfinite(given)):
+            raise ValueError("tenant_weights must be positive numbers")
         tenants["weight"] = given[:count]
     return tenants
 
@@ -334,8 +343,8 @@ def _outages(outages: Sequence[Outage]) -> np.ndarray:
     """Recoveries before failures at one instant, then by instance."""
     changes = []
     for outage in outages:
-        changes.append((round(outage.start_s * PS_PER_S), 1, outage.instance))
-        changes.append((round(outage.end_s * PS_PER_S), 0, outage.instance))
+        changes.append((outage.start_ps, 1, outage.instance))
+        changes.append((outage.end_ps, 0, outage.instance))
     rows = np.zeros(max(len(changes), 1), OUTAGE_DTYPE)
     for row, (time_ps, down, instance) in zip(rows, sorted(changes), strict=False):
         row["time_ps"], row["down"], row["instance"] = time_ps, down, instance

@@ -71,6 +71,8 @@ def columns_of(
     if weights is not None:
         optional["weight"] = _positive(weights, len(table))
     think = np.asarray(think_s, np.float64)
+    if think.shape not in ((), (len(table),)):
+        raise ValueError(f"think_s is one number or {len(table)}, one a request")
     if np.isnan(think).any() or (think < 0).any() or (think > 9e6).any():
         raise ValueError("think_s must be from 0 to 9e6 seconds")
     columns = Columns(
@@ -109,6 +111,6 @@ def _prefixes(ids: np.ndarray) -> np.ndarray:
 
 def _positive(weights: np.ndarray, count: int) -> np.ndarray:
     values = np.asarray(weights, np.float64)
-    if values.shape != (count,) or not np.all(values > 0):
+    if values.shape != (count,) or not np.all((values > 0) & np.isfinite(values)):
         raise ValueError(f"weights must hold {count} positive numbers, one a request")
     return values

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from envs.simulator.layout import PS_PER_S
 from envs.simulator.scheduler import Scheduler, scheduler
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _LIMITS = {
     "intake_per_iteration": (0, 2**20),
 }
 """Least and largest values: step times are tables by sequences and by tokens."""
+_LATEST_S = 9e6
+"""Latest time of an outage, as of an arrival: 104 days."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for field, (least, most) in _LIMITS.items():
             value = getattr(self, field)
-            if not isinstance(value, int | np.integer) or not least <= value <= most:
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or not least <= value <= most:
                 raise ValueError(
                     f"{field} must be a whole number from {least} to {most:,}, not {value}"
                 )
@@ -166,8 +170,18 @@ class Outage:
     end_s: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start_s < self.end_s < float("inf"):
+        if not 0 <= self.start_s < self.end_s <= _LATEST_S or self.start_ps == self.end_ps:
             raise ValueError(
-                f"an outage begins at 0 s or later and ends after that, not {self.start_s} s to "
-                f"{self.end_s} s"
+                f"an outage begins at 0 s or later and ends after that, by {_LATEST_S:g} s, not "
+                f"{self.start_s} s to {self.end_s} s"
             )
+
+    @property
+    def start_ps(self) -> int:
+        """When it fails, ps."""
+        return round(self.start_s * PS_PER_S)
+
+    @property
+    def end_ps(self) -> int:
+        """When it is back, ps."""
+        return round(self.end_s * PS_PER_S)

@@ -137,7 +137,7 @@ def strip(s: Any, i: int) -> int:
         row.right = first
         first = r
     while eng.queued > 0:
-        r = queues.pop(s, i)
+        r = queues.pop_any(s, i)
         eng.queued -= 1
         if s.tracked == 1:
             tenants.count_waiting(s, r, -1)

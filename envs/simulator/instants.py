@@ -167,7 +167,6 @@ def _look(s: Any) -> None:
             seen_places[i, j] = r
             seen_limits[j] = limits[j]
             seen_rows[r] = requests[r]
-    s.last_look_ps = s.now_ps
     s.stale = 1 if s.at_instances > 0 else 0
     s.trigger = 1
 

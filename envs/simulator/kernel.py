@@ -47,6 +47,13 @@ def _decision_due(s: Any) -> bool:
     return s.tick_due == 1 if s.interval_ps > 0 else s.held == 0
 
 
+@inlined
+def _all_arrived(s: Any) -> bool:
+    if s.next_arrival < s.count or s.more == 1:
+        return False
+    return s.closed == 0 or engine(s, s.size + 1).root < 0
+
+
 @compiled
 def _stuck(s: Any) -> bool:
     """Whether requests are held though nothing is left to happen."""
@@ -102,6 +109,8 @@ def proceed(s: Any) -> int:
             s.phase = PHASE_NEXT
         if s.more == 1 and s.next_arrival == s.count:
             return REFILL
+        if s.queued + s.at_instances == 0 and _all_arrived(s):
+            return END  # an outage still to come changes nothing
         time = next_time(s)
         if time == NEVER:
             if not _stuck(s):

@@ -12,6 +12,8 @@ import numpy as np
 
 PS_PER_S = 10**12
 NEVER = np.iinfo(np.int64).max
+CLOCK_END_PS = 9_200_000_000_000_000_000
+"""Last moment at which anything may happen, a little below 2^63 ps: about 106 days."""
 
 # Request status.
 SERVED, REJECTED_FLEET, REJECTED_INSTANCE, UNFINISHED = 0, 1, 2, 3
@@ -169,7 +171,6 @@ TRAITS_DTYPE = _aligned(
         ("next_call", "i4"),  # closed loop: the call after it, -1 = none
         ("follows", "i4"),  # closed loop: 1 for a call that waits for another
         ("kept", "i4"),  # KV tokens that it left behind when it was preempted
-        ("hit", "i4"),  # cached tokens at its admission
         ("user", "i4"),  # 1 while it is a user of its prefix
         ("entered", "i4"),  # 1 once it has entered a waiting queue
     ]
@@ -294,7 +295,7 @@ HEAD_DTYPE = _aligned(
         ("models", "i8"),  # some instance serves one model alone
         ("plain", "i8"),  # every waiting queue is a list or heap, and no call in it can be killed
         ("traited", "i8"),  # requests have traits
-        ("tracked", "i8"),  # leaving an instance matters to prefixes, adapters or counters
+        ("tracked", "i8"),  # tenants' requests are counted, for adapters, ranks or counters
         ("counted", "i8"),  # tenants have counters
         ("closed", "i8"),  # closed-loop clients
         ("ingress", "i8"),  # some instance has an ingress
@@ -307,7 +308,6 @@ HEAD_DTYPE = _aligned(
         ("next_outage", "i8"),
         ("outage_count", "i8"),
         ("poll_ps", "i8"),  # interval of the router's looks, 0 = always
-        ("last_look_ps", "i8"),
         ("stale", "i8"),  # something may have changed since the last look
         # Sizes.
         ("size", "i8"),  # instances N

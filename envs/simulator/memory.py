@@ -292,14 +292,6 @@ def seen_instance(s: Any, i: int) -> Any:
 
 
 @compiled
-def seen_request(s: Any, r: int) -> Any:
-    """Row of request r as the router sees it."""
-    if s.poll_ps > 0:
-        return _request_at(s.seen_requests_at, r)
-    return _request_at(s.requests_at, r)
-
-
-@compiled
 def seen_running_at(s: Any, i: int) -> np.ndarray:
     """The (S,) requests in service at instance i as the router sees them."""
     if s.poll_ps > 0:

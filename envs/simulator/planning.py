@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator import tenants
+from envs.simulator import cache, tenants
 from envs.simulator.admission import (
     admit_head,
-    cached_tokens,
     fits,
     iterations_to_overflow,
     next_head,
@@ -18,6 +17,7 @@ from envs.simulator.instance import make_room
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import (
     CHUNKED,
+    CLOCK_END_PS,
     DECODE,
     GROWTH,
     KEYED,
@@ -29,8 +29,6 @@ from envs.simulator.layout import (
 from envs.simulator.memory import engine, finish_iteration, instance, request, running, table
 from envs.simulator.stretch import duration
 
-_CLOCK_END = 9.2e18
-"""Picoseconds, a little below 2^63: about 106 days."""
 _ANY = 1 << 62
 """More iterations than a stretch can have."""
 
@@ -57,7 +55,7 @@ def _begin(
     inst.step_growth_ps = growth_ps
     # Floats decide where integers could already have overflowed.
     length = planned * (float(step_ps) + 0.5 * growth_ps * planned)
-    if length < _CLOCK_END - s.now_ps:
+    if length < CLOCK_END_PS - s.now_ps:
         schedule(s, i, s.now_ps + duration(step_ps, growth_ps, planned))
     else:
         s.overflow = 1
@@ -118,7 +116,7 @@ def _plan_prefill_first(s: Any, i: int) -> None:
                 break
             row = request(s, r)
             need = row.prompt + row.generated
-            history = cached_tokens(s, i, r) if eng.caches == 1 else 0
+            history = cache.find(s, i, r) if eng.caches == 1 else 0
             chunk = need - history
             if admitted > 0 and tokens + chunk > inst.max_batched_tokens:
                 break
@@ -166,7 +164,7 @@ def _plan_chunked(s: Any, i: int) -> None:
             if r < 0 or not fits(s, i, r, 0):
                 break
             need = request(s, r).prompt + request(s, r).generated
-            history = cached_tokens(s, i, r) if eng.caches == 1 else 0
+            history = cache.find(s, i, r) if eng.caches == 1 else 0
             admit_head(s, i, r, history)
             part = min(need - history, budget - tokens)
             tokens += part

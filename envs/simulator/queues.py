@@ -2,7 +2,8 @@
 
 First come first served is a linked list, and so is a queue whose ranks change while it waits (its
 head is looked for) and each tenant's line in a queue kept by tenant. A static order is a skew heap
-(Sleator and Tarjan, 1986). None needs memory of its own or a capacity. Preempted requests stand in
+(Sleator and Tarjan, 1986). None has a capacity, and only lines by tenant need memory of their own:
+a row for each tenant at each instance. Preempted requests stand in
 a list of their own, ahead of all others.
 """
 
@@ -164,6 +165,20 @@ def take(s: Any, queue: int, r: int) -> None:
             request(s, row.right).left = row.left
         else:
             eng.tail = row.left
+
+
+@compiled
+def pop_any(s: Any, queue: int) -> int:
+    """Take some request, whichever is at hand; the queue must not be empty."""
+    eng = engine(s, queue)
+    if eng.front >= 0:
+        r = eng.front
+    elif eng.kind == BY_TENANT:
+        r = line(s, queue, active(s, queue)[0]).root
+    else:
+        r = eng.root
+    take(s, queue, r)
+    return r
 
 
 @compiled

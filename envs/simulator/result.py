@@ -154,13 +154,21 @@ class Result:
         return out
 
     def to_frame(self) -> pd.DataFrame:
-        """The request table with its outcome: times in seconds (NaN = never) and status text."""
+        """The request table with its outcome: times in seconds (NaN = never) and status text.
+
+        Where clients wait for their answers, `arrival_s` is when a call came and `due_s` is its
+        own time in the table.
+        """
         frame = self.table.to_frame().reset_index(drop=True)
-        for name in ("dispatch", "admit", "first_token", "finish"):
+        if not np.array_equal(self.requests["arrival_ps"], self.table.arrival_ps):
+            frame = frame.rename(columns={"arrival_s": "due_s"})
+        names = ("arrival", "dispatch", "admit", "first_token", "finish")
+        for name in names[int("arrival_s" in frame) :]:
             times = self.requests[f"{name}_ps"]
             frame[f"{name}_s"] = np.where(times < 0, np.nan, times / PS_PER_S)
         frame["instance"] = self.requests["instance"]
         frame["preemptions"] = self.requests["preemptions"]
+        frame["failures"] = self.requests["failures"]
         frame["status"] = pd.Categorical.from_codes(
             self.requests["status"].tolist(), categories=pd.Index(list(STATUS_TEXT.values()))
         )

@@ -203,11 +203,9 @@ _CLASS_PS = 2**60
 def _deadline_and_priority(
     now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any
 ) -> int:
-    # Beyond 13 days deadlines no longer matter: a class takes 2^60 ps of the rank.
+    # A class takes 2^60 ps of the rank, so that slacks beyond 6.7 days are all alike.
     slack = traits.deadline_ps - now_ps
-    late = _CLASS_PS - 1
     within = min(max(slack, -_CLASS_PS // 2), _CLASS_PS // 2 - 1) + _CLASS_PS // 2
-    within = min(within, late)
     if slack < -scheduler.p0:
         place = 0
     elif slack < 0:

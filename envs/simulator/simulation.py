@@ -11,8 +11,8 @@ import numpy as np
 from envs.simulator import kernel
 from envs.simulator.build import Options, build_state
 from envs.simulator.columns import columns_of, seconds_to_ps
-from envs.simulator.config import EngineConfig, Outage, QueueOrder, RateLimit
-from envs.simulator.layout import NEVER, PS_PER_S, ROUTE
+from envs.simulator.config import QUEUE_ORDERS, EngineConfig, Outage, QueueOrder, RateLimit
+from envs.simulator.layout import PS_PER_S, ROUTE
 from envs.simulator.policy import RoutingPolicy
 from envs.simulator.result import Result
 from envs.simulator.state import State
@@ -25,14 +25,18 @@ Router = RoutingPolicy | Callable[..., int]
 
 CLOCK_DAYS = 106
 """Range of the clock: 2^63 picoseconds."""
+LONGEST_INTERVAL_S = 10_000
+"""Longest interval of decisions or looks, so that the next one never lies beyond the clock."""
 
 
 def _interval_ps(seconds: float, what: str) -> int:
     interval = seconds_to_ps(seconds)
     if interval < 0:
         raise ValueError(f"the {what} interval must not be negative, and is {seconds} s")
-    if interval == NEVER or (interval == 0 and seconds > 0):
-        raise ValueError(f"a {what} interval of {seconds} s is beyond the clock's range")
+    if interval > LONGEST_INTERVAL_S * PS_PER_S or (interval == 0 and seconds > 0):
+        raise ValueError(
+            f"a {what} interval is 0, or from 1e-12 to {LONGEST_INTERVAL_S} s, not {seconds} s"
+        )
     return interval
 
 
@@ -59,7 +63,8 @@ class Simulation:
         overrun_percent: The same as a share of the tokens generated; the larger counts.
         weights: (R,) expected cost of a typical call of each one's kind, for schedulers.
         tenant_weights: (T,) weights of the tenants, for schedulers.
-        more: Whether `replay` will bring more requests than the table's.
+        more: Whether requests follow that are not in the table; `envs.simulator.streaming` alone
+            knows how to go on when the kernel then asks for them.
 
     Raises:
         ValueError: The fleet is empty or an option is out of range.
@@ -85,6 +90,10 @@ class Simulation:
         tenant_weights: np.ndarray | None = None,
         more: bool = False,
     ) -> None:
+        if queue_order not in QUEUE_ORDERS:
+            raise ValueError(f"queue_order must be one of {QUEUE_ORDERS}, not {queue_order!r}")
+        if len(slo_s) != 3 or any(not limit >= 0 for limit in slo_s):
+            raise ValueError(f"slo_s is (ttft, tbt, e2e), each 0 s or more, not {slo_s}")
         self.table = table
         self.fleet = tuple(fleet)
         predicted = np.asarray(table.predicted_output_tokens)

@@ -120,12 +120,14 @@ def _digest(saved: Mapping[str, np.ndarray]) -> np.ndarray:
     """(16,) uint8: compiled code trusts what it loads, so damage must be seen before."""
     digest = hashlib.blake2b(digest_size=16)
     for name in ("head", *ARRAYS):
-        digest.update(np.ascontiguousarray(saved[name]).tobytes())
+        # Field by field: what lies in the padding between fields is not kept by a copy.
+        for field in saved[name].dtype.names or (...,):
+            digest.update(np.ascontiguousarray(saved[name][field]).tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) -> None:
-    """Refuse values that would make compiled code reach outside its arrays."""
+    """Refuse indices out of range, also where the digest was made to fit them."""
     head, instances, engines = saved["head"], saved["instances"], saved["engines"]
     count = len(own["requests"])
     size, slots = own["running"].shape

@@ -164,6 +164,7 @@ class _Stream:
         fresh = Simulation(part, self.fleet, more=True, **self.options)
         self.simulation.state = _joined(state, alive, fresh.state)
         self.simulation.table = part
+        self.simulation.has_predictions = fresh.has_predictions
         new = np.arange(self.came, self.came + len(part))
         self.rows = np.concatenate([self.rows[alive], new])
         self.came += len(part)

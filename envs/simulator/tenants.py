@@ -131,9 +131,3 @@ def count_out(s: Any, i: int, r: int) -> None:
 def count_waiting(s: Any, r: int, change: int) -> None:
     """A request of the tenant enters a waiting queue, or leaves it."""
     tenant(s, traits(s, r).tenant).queued += change
-
-
-@compiled
-def waits(s: Any, t: int) -> int:
-    """Requests of a tenant in waiting queues."""
-    return tenant(s, t).queued

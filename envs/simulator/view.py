@@ -99,7 +99,7 @@ def predicted_tokens(requests: np.ndarray, request: int) -> int:
 
 @compiled
 def waiting(instances: np.ndarray, i: int) -> int:
-    """Requests in the waiting queue of instance i."""
+    """Requests in the waiting queue of instance i, or before its ingress."""
     return instances[i].waiting
 
 

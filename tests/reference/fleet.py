@@ -105,6 +105,8 @@ class Fleet:
         assert not self._at_instances(), "stopped with work at hand"
 
     def _next_instant(self, now: int) -> int | None:
+        if not self._in_system() and self.clients.next_arrival() is None:
+            return None  # the end: an outage still to come changes nothing
         interval, poll = self.options.interval_ps, self.options.poll_ps
         instants = [i.busy_until for i in self.instances if i.busy_until != NEVER]
         instants += [time for time, _, _ in self.fleet_events[:1]]

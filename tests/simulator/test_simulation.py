@@ -212,7 +212,7 @@ def test_bad_options_are_named() -> None:
     table = workload(5)
     with pytest.raises(ValueError, match="no instance"):
         simulate(table, [], router("jsq"))
-    with pytest.raises(ValueError, match="window must be at least 1"):
+    with pytest.raises(ValueError, match="window must be a whole number from 1"):
         Simulation(table, [engine()], window=0)
     with pytest.raises(ValueError, match="interval must not be negative"):
         Simulation(table, [engine()], decision_interval_s=-1.0)
@@ -289,9 +289,9 @@ def test_restored_state_runs_compiled() -> None:
 def test_damaged_states_are_refused() -> None:
     simulation = Simulation(workload(60), [engine()] * 2)
     saved = simulation.save()
-    for name, message in [("running", "out of range"), ("winner", "out of range")]:
+    for name in ("running", "winner"):
         damaged = saved | {name: np.full_like(saved[name], 1_000_000)}
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match="its digest is not that of its values"):
             simulation.restore(damaged)
     head = saved["head"].copy()
     head["count"] = 10_000
