@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from envs.routing.layout import ENV_DTYPE
+from envs.routing.layout import ENV_DTYPE, STEP_VALUES
 from envs.routing.observation import observe, observe_engines, outstanding
 from envs.simulator.jit import compile_function, compiled
 from envs.simulator.kernel import carry_out, proceed
@@ -120,6 +120,13 @@ def _start_at(address: int) -> None:
 def _transition_at(address: int, action: int) -> None:
     """`transition` for Python, by the address of the environment's record."""
     transition(_env_at(address, 0), action)
+
+
+# The order in which `_step_all` writes them.
+assert STEP_VALUES == (
+    *("reward", "dt", "preemptions", "slo_misses", "rejections", "latency", "outstanding"),
+    *("completions", "mixing", "potential", "slo_goodput", "rejections"),
+)
 
 
 def _step_all(

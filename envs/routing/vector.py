@@ -22,7 +22,7 @@ from envs.simulator.config import QueueOrder
 from envs.workloads import RequestTable
 
 _TERMS_FROM = len(STEP_VALUES) - len(TERMS)
-_COSTS = {"preemptions": 2, "slo_misses": 3, "rejections": 4}
+_COSTS = {name: STEP_VALUES.index(name) for name in ("preemptions", "slo_misses", "rejections")}
 
 
 class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[Any]]):

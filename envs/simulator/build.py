@@ -31,8 +31,8 @@ from envs.simulator.scheduler import SCHEDULERS, Scheduler
 from envs.simulator.state import State
 
 _LONG_AGO = -(2**62)
-# These look at nothing beyond the request's own row.
-_NO_TRAITS = tuple(SCHEDULERS[name] for name in ("fcfs", "sjf", "srpt", "pf"))
+ROW_ALONE = tuple(SCHEDULERS[name] for name in ("fcfs", "sjf", "srpt", "pf"))
+"""Schedulers that look at nothing beyond the request's own row."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     _check(fleet, options)
     schedulers = list(dict.fromkeys(engine.scheduler for engine in fleet))
     counted = any(scheduler.charge is not None for scheduler in schedulers)
-    ranked = any(scheduler not in _NO_TRAITS for scheduler in schedulers)
+    ranked = any(scheduler not in ROW_ALONE for scheduler in schedulers)
     adapters = any(engine.adapter_tokens for engine in fleet)
     caches = any(engine.prefix_cache for engine in fleet)
     traited = ranked or adapters or caches or options.closed_loop or options.rate_limit is not None

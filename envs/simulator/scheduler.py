@@ -35,6 +35,7 @@ from envs.simulator.layout import (
     TOKENS,
     TRAITS_DTYPE,
 )
+from envs.simulator.prediction import predicted_remaining
 
 __all__ = ["ADMIT", "ARRIVE", "FINISH", "SCHEDULERS", "TOKENS", "Scheduler", "scheduler"]
 
@@ -178,11 +179,7 @@ def _predicted(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: A
 
 
 def _remaining(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
-    left = request.predicted - request.generated
-    if left > 0:
-        return int(left)
-    more = max(request.overrun_tokens, request.generated * request.overrun_percent // 100)
-    return int(max(1, more))
+    return int(predicted_remaining(request, request.generated))
 
 
 def _deadline(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.simulator import kernel
+from envs.simulator.build import ROW_ALONE
 from envs.simulator.config import EngineConfig
 from envs.simulator.histogram import LatencyHistogram
 from envs.simulator.layout import KEYED, PS_PER_S, REFILL, SERVED, UNFINISHED
@@ -98,8 +99,8 @@ def replay(
         write: Called with the outcomes (OUTCOME_DTYPE) of the requests that have finished, in
             stream order, after each part.
         seed: Seed of randomised rules.
-        **options: As of `Simulation`. Tenants, prefixes, closed loops, rate limits, deadlines
-            and polling need the whole table, and are refused.
+        **options: As of `Simulation`. Schedulers but fcfs, sjf, srpt and pf, adapters, prefix
+            caches, closed loops, rate limits and polling need the whole table, and are refused.
 
     Raises:
         ValueError: There is no request, the parts are not in order of time, or an option needs
@@ -139,9 +140,9 @@ class _Stream:
         head = self.simulation.state.head[0]
         if head["traited"] or head["poll_ps"]:
             raise ValueError(
-                "a streamed replay forgets finished requests, so it has no tenants, prefix cache, "
-                "closed loop, rate limit, deadlines or polling: leave these out, or simulate the "
-                "whole table"
+                "a streamed replay forgets finished requests, which "
+                f"{', '.join(_that_remember(fleet, options))} would need: leave that out, or "
+                "simulate the whole table"
             )
         self.parameters = np.asarray(router.parameters, np.float64)
         self.memory = router.memory(len(fleet), seed)
@@ -219,6 +220,15 @@ class _Stream:
         self.output_tokens += int(outcomes["output_tokens"][served].sum(dtype=np.int64))
         if self.write is not None:
             self.write(outcomes)
+
+
+def _that_remember(fleet: Sequence[EngineConfig], options: dict[str, Any]) -> list[str]:
+    """Options that need more of a request than its own row, by name."""
+    found = [f"the scheduler {e.scheduler.name}" for e in fleet if e.scheduler not in ROW_ALONE]
+    found += ["adapter_tokens"] * any(engine.adapter_tokens for engine in fleet)
+    found += ["prefix_cache"] * any(engine.prefix_cache for engine in fleet)
+    names = ("closed_loop", "rate_limit", "poll_interval_s")
+    return list(dict.fromkeys(found)) + [name for name in names if options.get(name)]
 
 
 def _joined(state: State, alive: np.ndarray, fresh: State) -> State:
