@@ -117,10 +117,9 @@ def served_section(
             f"another degree or precision, is among the teachers of {seen_pairs} of the "
             f"{len(scores)}. The two halves may choose opposite settings (below): what the "
             "harness was is not identified, only how well one that fits the others serves. A "
-            "second row tells how TTFT comes out where "
-            "the time outside the engine is learned on the other half of the configuration's own "
-            "points. No band was set for TTFT. The KV cache holds all calls, as its precision "
-            "was not recorded.",
+            "second row tells how TTFT comes out where the time outside the engine is learned on "
+            "the other half of the configuration's own points. No band was set for "
+            "TTFT. The KV cache holds all calls, as its precision was not recorded.",
             "The rows with the roofline take nothing of the model on that GPU: the step law is the "
             "roofline's, with efficiencies learned on all other pairs, and client, batching and "
             "time outside are learned on the other pairs of the same client and engine. That "
