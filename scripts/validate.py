@@ -1,4 +1,7 @@
-"""Hold the simulator against measurements of real engines, and write a page with every row."""
+"""Hold the simulator against measurements of real engines, and write a page with every row.
+
+The exit status is 0 whatever the verdicts are.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from scripts.validation.checks import Section
 
 EXAMPLE = """servegym validate --data ../shared/data
-  servegym validate --only vllm step-times -o runs/validation"""
+  servegym validate --only vllm step-times -o runs/validation-steps"""
 
 FOLDER = Path("runs/validation")
 SectionName = Literal["a10g", "vllm", "step-times", "served", "fairserve"]
@@ -32,26 +35,29 @@ class Args(SeededArgs):
     """What to compare: served runs of `vllm`; the `a10g` of the VTC paper under its schedulers;
     `step-times` left out of the fits; `served` latency over concurrency; `fairserve`, runs with
     an intake in front of the scheduler."""
+    overwrite: bool = False
+    """Replace a page that has sections which this one will not have."""
 
 
 def main(args: Args) -> int:
     """Run the command."""
     from scripts.experiments.machine import command_line, now, versions
     from scripts.validation.data import data_folder
-    from scripts.validation.report import glance, write
+    from scripts.validation.report import GLANCE, glance, make_room, write
 
     wanted = tuple(name for name in _ORDER if name in args.only)
     if not wanted:
         raise ValueError(f"--only names no section; there are: {', '.join(_ORDER)}")
-    data = data_folder(args.data, wanted)
+    data, out = data_folder(args.data, wanted), args.output or FOLDER
+    make_room(out, wanted, args.overwrite)
     sections = [_run(name, data, args.seed) for name in wanted]
     about = {"command": command_line(), "date": now(), "versions": _text(versions())}
-    files = write(args.output or FOLDER, sections, about)
+    files = write(out, sections, about)
     rows = [check.row(section.key) for section in sections for check in section.checks]
-    lines = [["section", "rows inside their band", "of"]]
-    lines += [[title, str(inside), str(banded)] for title, inside, banded in glance(sections)]
+    details = [check.row(section.key) for section in sections for check in section.details]
+    lines = [list(GLANCE), *(list(map(str, row)) for row in glance(sections))]
     written = "\n".join(f"written: {file}" for file in files)
-    show(args, {"rows": rows, "written": files}, f"{table(lines)}\n{written}")
+    show(args, {"rows": rows, "details": details, "written": files}, f"{table(lines)}\n{written}")
     return 0
 
 
@@ -76,7 +82,7 @@ def _run(name: SectionName, data: Path, seed: int) -> Section:
         with progress(name, len(FAMILIES)) as advance:
             return step_times(data, seed, advance)
     if name == "served":
-        from scripts.validation.served import read_configurations
+        from scripts.validation.configurations import read_configurations
         from scripts.validation.served_section import served_section, steps
 
         configurations = read_configurations(data)

@@ -18,6 +18,7 @@ COLUMNS = (
     "error",
     "band",
     "verdict",
+    "note",
 )
 """Columns of the tables that are written."""
 
@@ -29,25 +30,38 @@ class Band:
     Attributes:
         relative: Largest share of the measured figure.
         absolute: Distance that is allowed whatever the share.
+        at_most: A bound from theory: all up to it is allowed, whatever was measured.
     """
 
     relative: float = 0.0
     absolute: float = 0.0
+    at_most: float | None = None
 
     def allows(self, measured: float, simulated: float) -> bool:
         """Whether the simulated figure lies in the band."""
+        if self.at_most is not None:
+            return simulated <= self.at_most
         room = max(self.relative * abs(measured), self.absolute)
         # A figure at the very edge must not fall out by the last bit of a product.
         return abs(simulated - measured) <= room * (1 + 1e-9)
 
     def text(self, unit: str) -> str:
         """The band in words, such as `20 % or 0.3 s`."""
+        if self.at_most is not None:
+            return f"at most {self.at_most:,.10g} {unit}".strip()
         parts = []
         if self.relative:
             parts.append(f"{100 * self.relative:.3g} %")
         if self.absolute:
             parts.append(f"{self.absolute:g} {unit}".strip())
         return " or ".join(parts) or "equal"
+
+
+SERVED_TPOT = Band(0.05)
+"""Of the mean held-out error of the served time per output token."""
+
+P95 = Band(0.15)
+"""Of the 95th percentile of a held-out error."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,7 @@ class Check:
         setting: What distinguishes rows of one case, such as how a parameter was chosen.
         error: Relative error; computed from the two figures where it is not given. Where both
             are NaN, the band limits its size.
+        note: More on how the row came about, in the tables for machines only.
     """
 
     case: str
@@ -74,6 +89,7 @@ class Check:
     band: Band | None = None
     setting: str = ""
     error: float = math.nan
+    note: str = ""
 
     def __post_init__(self) -> None:
         if math.isnan(self.error) and self.measured:
@@ -111,6 +127,7 @@ class Check:
             "error": self.error,
             "band": self.band.text(self.unit) if self.band else "",
             "verdict": self.verdict,
+            "note": self.note,
         }
 
 
@@ -139,5 +156,10 @@ class Section:
     @property
     def verdicts(self) -> tuple[int, int]:
         """Rows of the main table inside their band, and rows with a band."""
-        banded = [check for check in self.checks if check.band is not None]
-        return sum(bool(check.inside) for check in banded), len(banded)
+        return counted(self.checks)
+
+
+def counted(checks: Sequence[Check]) -> tuple[int, int]:
+    """How many of these rows lie inside their band, and how many have one."""
+    banded = [check for check in checks if check.band is not None]
+    return sum(bool(check.inside) for check in banded), len(banded)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from envs.hardware import CostModel
-from envs.simulator import EngineConfig, Result, simulate
+from envs.simulator import EngineConfig, simulate
 from envs.simulator.config import Batching
-from envs.simulator.layout import PS_PER_S
 from envs.workloads import RequestTable
+from scripts.validation.engines import latencies, only
 
 CALLS = 10
 """Calls of each client: InferenceMAX sends ten requests for each of its connections."""
@@ -90,18 +89,5 @@ def measure(cost: CostModel, load: Load, harness: Harness, seed: int) -> tuple[f
         watermark=0.0,
     )
     table = calls(load, harness, seed)
-    return _means(simulate(table, [engine], _only, closed_loop=True))
-
-
-def _means(result: Result) -> tuple[float, float]:
-    rows = result.requests
-    served = rows["finish_ps"] >= 0
-    rows, output = rows[served], result.table.output_tokens[served]
-    first = (rows["first_token_ps"] - rows["arrival_ps"]) / PS_PER_S
-    steps = np.maximum(output - 1, 1)
-    between = (rows["finish_ps"] - rows["first_token_ps"]) / PS_PER_S / steps
-    return float(first.mean()), float(between.mean())
-
-
-def _only(*_: Any) -> int:
-    return 0
+    found = latencies(simulate(table, [engine], only, closed_loop=True))
+    return float(np.nanmean(found["ttft"])), float(np.nanmean(found["tpot"]))

@@ -17,6 +17,8 @@ FOLDERS = {
 def data_folder(given: Path | None, sections: tuple[str, ...]) -> Path:
     """The folder of the measurements: as given, else `SERVEGYM_DATA`, else `../shared/data`.
 
+    It may be absent where no section reads it.
+
     Raises:
         ValueError: It is absent, or lacks what a section reads.
     """
@@ -25,6 +27,8 @@ def data_folder(given: Path | None, sections: tuple[str, ...]) -> Path:
         "name the folder of the measurements with --data or SERVEGYM_DATA "
         "(docs/validation.md tells where they come from)"
     )
+    if not any(section in FOLDERS for section in sections):
+        return folder
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; {mend}")
     for section in sections:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from baselines.routing import router
-from baselines.scheduling import scheduler
 from envs.hardware import CostModel
-from envs.hardware.cost_model import OutsideFitWarning
-from envs.simulator import EngineConfig, RateLimit, simulate
+from envs.simulator import EngineConfig, RateLimit
 from envs.simulator.served import Served, whole_run
 from envs.workloads import copilot_replay
-from scripts.validation.checks import Band, Check, Section
+from scripts.validation.checks import Check, Section
+from scripts.validation.engines import run_slora, slora
 
 SEEDS = 5
 """Workloads that are drawn; a row is the mean over them."""
@@ -45,9 +42,6 @@ PUBLISHED = {
     "rpm10": Published(319, 6_398, 124.5),
 }
 
-TIME, FINISHED, TTFT = Band(0.05), Band(0.005), Band(0.06)
-"""Set beforehand, for the trace itself."""
-
 
 def engine(queue: str, intake: int) -> EngineConfig:
     """An A100 with Llama-7B: prefill 30 ms + 50 us a token, decode 27 ms + 0.2 ms a sequence."""
@@ -60,56 +54,41 @@ def engine(queue: str, intake: int) -> EngineConfig:
         decode_overhead_s=-3e-3,
         decode_sequence_s=0.15e-3,
     )
-    return EngineConfig(
-        cost=cost,
-        kv_capacity_tokens=100_000,
-        max_num_seqs=1_000,
-        max_batched_tokens=16_666,
-        batching="slora",
-        admission="oracle",
-        adapter_tokens=32,
-        watermark=0.0,
-        queue="fcfs" if queue == "fcfs" else scheduler(queue),
-        intake_per_iteration=intake,
-    )
+    return slora(cost, 100_000, 16_666, queue, intake)
 
 
 def serve(policy: str, seed: int, intake: int = INTAKE) -> Served:
     """Serve one drawn workload under `vtc` or a rate limit such as `rpm50`."""
     limited = policy.startswith("rpm")
     limit = RateLimit(int(policy[3:]), kill_interactions=True) if limited else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OutsideFitWarning)
-        result = simulate(
-            copilot_replay(seed),
-            [engine("fcfs" if limited else policy, intake)],
-            router("jsq"),
-            rate_limit=limit,
-        )
-    return Served.of(result)
+    return run_slora(copilot_replay(seed), engine("fcfs" if limited else policy, intake), limit)
 
 
-def compare(policy: str, runs: list[Served], setting: str, banded: bool) -> list[Check]:
-    """The rows of one policy: means over workloads, calls as a share of those sent."""
+def compare(policy: str, runs: list[Served], setting: str) -> list[Check]:
+    """The rows of one policy: means over workloads, calls as a share of those sent.
+
+    None has a band: the intake was chosen on these runs.
+    """
     figures = [whole_run(run) for run in runs]
     published = PUBLISHED[policy]
-    share = [run["finished"] / (run["finished"] + run["rejected"]) for run in figures]
-    rows = (
-        ("time to the last token", "s", published.total_s, _mean(figures, "total_s"), TIME),
-        ("calls finished", "%", 100 * published.finished / CALLS, 100 * np.mean(share), FINISHED),
-        ("mean TTFT", "s", published.ttft_s, _mean(figures, "ttft_mean_s"), TTFT),
-    )
+    share = [100 * run["finished"] / (run["finished"] + run["rejected"]) for run in figures]
+    rows = [
+        ("time to the last token", "s", published.total_s, [run["total_s"] for run in figures]),
+        ("calls finished", "%", 100 * published.finished / CALLS, share),
+        ("mean TTFT", "s", published.ttft_s, [run["ttft_mean_s"] for run in figures]),
+    ]
+    order = [_in_order(run) for run in runs]
+    rows.append(("rank correlation of arrival and first token", "", 1.0, order))
     return [
         Check(
             case=policy,
             quantity=quantity,
             measured=measured,
-            simulated=float(simulated),
+            simulated=float(np.mean(found)),
             unit=unit,
-            band=band if banded else None,
-            setting=setting,
+            setting=f"{setting}; draws {min(found):.4g} to {max(found):.4g}",
         )
-        for quantity, unit, measured, simulated, band in rows
+        for quantity, unit, measured, found in rows
     ]
 
 
@@ -129,44 +108,34 @@ def fairserve_section(seed: int, advance: Callable[[int], None]) -> Section:
                 runs.append(serve(policy, seed + number, intake))
                 advance(1)
             setting = f"{intake} a step" if intake else "all at once"
-            banded = intake > 0
-            (checks if banded else details).extend(compare(policy, runs, setting, banded))
-            if banded:
-                order = float(np.mean([_in_order(run) for run in runs]))
-                checks.append(
-                    Check(
-                        case=policy,
-                        quantity="rank correlation of arrival and first token",
-                        measured=1.0,
-                        simulated=order,
-                        setting=setting,
-                        band=Band(absolute=0.01),
-                    )
-                )
+            (checks if intake else details).extend(compare(policy, runs, setting))
     return Section(
         key="fairserve",
-        title="FairServe's runs with an intake before the scheduler",
+        title="FairServe's runs with an intake before the scheduler: a fit",
         about=(
             "In the published runs the scheduler reads few messages between two steps, so that "
             "requests queue before it and first tokens come in order of arrival whatever the "
             "policy. The trace itself may not be shipped: workloads are drawn from its "
-            f"published figures, {SEEDS} of them, and a row is their mean. The bands are those "
-            "for the trace itself, so a drawn workload that differs from it counts as an error "
-            "of the simulator. Below the fold, what the same policies do where the scheduler "
-            "sees every request.",
+            f"published figures, {SEEDS} of them; a row is their mean, with the least and the "
+            "most. Below the fold, what the same policies do where the scheduler sees every "
+            "request.",
+            "This shows that one intake fits five runs, and nothing more: the intake was chosen "
+            "on them, so no row has a band or is counted, and a rank correlation near 1 follows "
+            "from the intake itself. The check on other runs (the artifact's `old` ones) is "
+            "missing here, as they are not among the measurements. In an earlier script the same "
+            "intake met their rank correlation (0.63, measured 0.55) and the TTFT of light users "
+            "(200 s, measured 199 s), but was 15 to 20 % too fast: these step times lack a term "
+            "for long prompts.",
         ),
         tuned=(
-            f"Intake, {INTAKE} requests a step: chosen of 2, 2.5 and 3 on these runs.",
+            f"Intake, {INTAKE} requests a step: chosen of 2, 2.5 and 3 on these runs, in an "
+            "earlier script.",
             "Step times were set by hand before (prefill 30 ms + 50 us a token, decode 27 ms + "
             "0.2 ms a sequence), not fitted to them.",
         ),
         checks=checks,
         details=details,
     )
-
-
-def _mean(figures: list[dict[str, float]], key: str) -> float:
-    return float(np.mean([one[key] for one in figures]))
 
 
 def _in_order(run: Served) -> float:

@@ -10,13 +10,39 @@ from pathlib import Path
 
 from scripts.experiments.metrics import number
 from scripts.experiments.page import Cell, facts, figures, page, table
-from scripts.validation.checks import COLUMNS, Check, Section
+from scripts.validation.checks import COLUMNS, Check, Section, counted
 
 TITLE = "Simulator against measurements"
 FILES = ("report.html", "table.md", "table.csv")
 """What is written."""
 
 _HEADINGS = ("case", "setting", "quantity", "measured", "simulated", "error", "band", "verdict")
+
+
+def make_room(out: Path, sections: Sequence[str], overwrite: bool) -> None:
+    """Make the folder, before anything is computed; a page with more sections is kept.
+
+    Args:
+        out: The folder.
+        sections: Keys of the sections that are to be written.
+        overwrite: Whether such a page may be replaced.
+
+    Raises:
+        ValueError: It is a file, or holds a page with sections besides these.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder with -o")
+    out.mkdir(parents=True, exist_ok=True)
+    old = out / FILES[2]
+    if overwrite or not old.exists():
+        return
+    with old.open(newline="", encoding="utf-8") as file:
+        lost = {row.get("section") or "?" for row in csv.DictReader(file)} - set(sections)
+    if lost:
+        raise ValueError(
+            f"{out} holds a page with the sections {', '.join(sorted(lost))} besides: give another "
+            "folder with -o, or --overwrite to replace it"
+        )
 
 
 def write(out: Path, sections: Sequence[Section], about: Mapping[str, object]) -> list[Path]:
@@ -45,15 +71,29 @@ def write(out: Path, sections: Sequence[Section], about: Mapping[str, object]) -
 
 
 def markdown(sections: Sequence[Section]) -> str:
-    """All main rows as Markdown tables, with what was tuned."""
+    """All main rows as Markdown tables, with what was tuned, and rows below the fold outside."""
     lines = [f"# {TITLE}", "", *_glance_lines(sections)]
     for section in sections:
         lines += ["", f"## {section.title}", ""]
         lines += [f"{text}\n" for text in section.about]
         lines += ["Tuned:", "", *(f"- {text}" for text in section.tuned), ""]
-        lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-        lines += ["| " + " | ".join(_cells(check)) + " |" for check in section.checks]
+        lines += _rows(section.checks)
+        outside = [check for check in section.details if check.inside is False]
+        if outside:
+            lines += ["", f"Below the fold: {_further(section)}; those outside:", ""]
+            lines += _rows(outside)
     return "\n".join(lines) + "\n"
+
+
+def _rows(checks: Sequence[Check]) -> list[str]:
+    lines = ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
+    return lines + ["| " + " | ".join(_cells(check)) + " |" for check in checks]
+
+
+def _further(section: Section) -> str:
+    inside, banded = counted(section.details)
+    of = f", {banded} with a band" if banded != len(section.details) else ""
+    return f"{len(section.details)} rows{of}, {banded - inside} outside"
 
 
 def html(sections: Sequence[Section], about: Mapping[str, object]) -> str:
@@ -79,23 +119,32 @@ def html(sections: Sequence[Section], about: Mapping[str, object]) -> str:
     return page(TITLE, "\n".join(parts))
 
 
-def glance(sections: Sequence[Section]) -> list[tuple[str, int, int]]:
-    """Per section its title, the rows inside their band, and the rows with one."""
-    return [(section.title, *section.verdicts) for section in sections]
+GLANCE = ("section", "inside", "of", "below the fold: inside", "of")
+"""What `glance` gives."""
+
+
+def glance(sections: Sequence[Section]) -> list[tuple[str, int, int, int, int]]:
+    """Per section its title, the rows inside their band, and the rows with one; both twice.
+
+    First those of the main table, then those below the fold.
+    """
+    return [(section.title, *section.verdicts, *counted(section.details)) for section in sections]
 
 
 def _glance(sections: Sequence[Section]) -> str:
     rows = []
-    for title, inside, banded in glance(sections):
-        tint = 0.5 if inside < banded else -0.3
-        cells = [Cell(title), Cell(str(inside), tint=tint), Cell(str(banded))]
+    for title, *counts in glance(sections):
+        cells = [Cell(title)]
+        for inside, banded in (counts[:2], counts[2:]):
+            tint = 0.5 if inside < banded else -0.3 if banded else 0.0
+            cells += [Cell(str(inside), tint=tint), Cell(str(banded))]
         rows.append((cells, ""))
-    return table(["section", "rows inside their band", "rows with a band"], rows)
+    return table(GLANCE, rows)
 
 
 def _glance_lines(sections: Sequence[Section]) -> list[str]:
-    lines = ["| section | rows inside their band | rows with a band |", "|---|---|---|"]
-    return lines + [f"| {t} | {inside} | {banded} |" for t, inside, banded in glance(sections)]
+    lines = ["| " + " | ".join(GLANCE) + " |", "|" + "---|" * len(GLANCE)]
+    return lines + ["| " + " | ".join(map(str, row)) + " |" for row in glance(sections)]
 
 
 def _section(section: Section) -> str:
@@ -105,7 +154,7 @@ def _section(section: Section) -> str:
     parts.append(_table(section.checks))
     if section.details:
         parts.append(
-            f"<details><summary>{len(section.details)} further rows</summary>"
+            f"<details><summary>Below the fold: {_further(section)}</summary>"
             f"{_table(section.details)}</details>"
         )
     return "\n".join(parts)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,18 +13,11 @@ from scipy.optimize import least_squares
 from envs.hardware import CostModel
 from envs.hardware.calibration import read_calibration
 from envs.hardware.fitting.pooled import learn as efficiencies
-from envs.hardware.fitting.served import served_law, served_points
+from envs.hardware.fitting.served import served_law
 from envs.hardware.roofline import Efficiencies, roofline
 from envs.simulator.config import Batching
-from scripts.validation.closed_loop import Harness, Load, measure
-
-Key = tuple[str, str, int, str, str]
-"""Model, GPU, tensor parallel degree, engine, precision."""
-
-INFERENCEMAX = {(1024, 1024), (1024, 8192), (8192, 1024)}
-"""Stated prompt and output tokens of InferenceMAX, whose client is published: ten calls for each
-connection, all at once, lengths from 80 % of the stated ones up to them. Its vLLM prefills in
-chunks of 8,192 tokens (github SemiAnalysisAI/InferenceMAX, README)."""
+from scripts.validation.closed_loop import Harness, measure
+from scripts.validation.configurations import INFERENCEMAX, Configuration
 
 ENGINES: tuple[tuple[Batching, int], ...] = (
     ("chunked", 2_048),
@@ -53,38 +45,6 @@ ROUNDS, ROUNDS_TO_LEARN = 3, 2
 
 
 @dataclass(frozen=True)
-class Configuration:
-    """One measured (model, GPU, tensor parallel degree, engine, precision).
-
-    Attributes:
-        key: Which.
-        points: Columns isl, osl, batch_size (the concurrency), degree (tensor parallel),
-            silicon_ttft_ms, silicon_tpot_ms.
-        harness: Name of the client that measured it.
-    """
-
-    key: Key
-    points: pd.DataFrame
-    harness: str
-
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        model, gpu, degree, engine, precision = self.key
-        return f"{model} on {degree} {gpu}, {engine} {precision}"
-
-    @property
-    def group(self) -> tuple[str, str]:
-        """Configurations with one client and one engine share what is learned of them."""
-        return self.harness, self.key[3]
-
-    def loads(self, points: pd.DataFrame) -> list[Load]:
-        """The points as loads of the simulator."""
-        columns = points[["isl", "osl", "batch_size"]].astype(int)
-        return [Load(*row) for row in columns.itertuples(index=False)]
-
-
-@dataclass(frozen=True)
 class Outside:
     """What a call takes outside the engine: seconds, and seconds for each prompt token."""
 
@@ -108,28 +68,21 @@ class Learned:
         outside: Time outside the engine.
         held: Settings of the runs whose engine sent `HELD` tokens at once.
         of: The configurations that taught it.
+        pairs: Their models and GPUs.
     """
 
     harness: Harness
     outside: Outside
     held: frozenset[Setting]
     of: tuple[str, ...]
+    pairs: frozenset[tuple[str, str]] = frozenset()
 
-
-def read_configurations(data: Path) -> list[Configuration]:
-    """All dense configurations with points enough (`envs.hardware.fitting.served`)."""
-    out = []
-    for key, points in served_points(data).items():
-        out.append(Configuration(key, points.assign(degree=key[2]), _campaign(points)))
-    return out
-
-
-def _campaign(points: pd.DataFrame) -> str:
-    """Who measured, told by the lengths: each campaign has a grid of its own."""
-    shapes = set(zip(points["isl"].astype(int), points["osl"].astype(int), strict=True))
-    if shapes <= INFERENCEMAX:
-        return "InferenceMAX"
-    return "grid of 1,024" if (points["isl"] % 1_024 == 0).mean() > 0.5 else "grid of 1,000"
+    @property
+    def text(self) -> str:
+        """All that was learned, in words."""
+        runs = ", ".join(f"{isl:,} + {osl:,} on {tp}" for isl, osl, tp in sorted(self.held))
+        late = f"; {HELD} tokens are sent at once in runs of (tokens, GPUs) {runs}" if runs else ""
+        return f"{self.harness}; outside the engine {self.outside}{late}"
 
 
 def simulate_points(
@@ -190,35 +143,61 @@ def learn_outside(
 
 def harnesses(client: str, engine: str) -> list[Harness]:
     """What is tried for a client and an engine: all that is not published."""
-    published = client == "InferenceMAX"
+    published = client == INFERENCEMAX
     lengths = (0.8,) if published else LENGTHS
     engines = ENGINES[1:2] if published and engine == "vllm" else ENGINES
     return [Harness(kind, tokens, short) for kind, tokens in engines for short in lengths]
 
 
-def learn(
-    configurations: Sequence[Configuration], seed: int, advance: Callable[[int], None]
-) -> Learned:
-    """Choose the harness, and the time outside the engine, by the configurations of one group."""
+@dataclass(frozen=True)
+class Trial:
+    """One configuration under one harness: its miss of TPOT, and points as `learn_outside` wants.
+
+    Attributes:
+        how: The harness.
+        miss: Mean absolute logarithm of simulated over measured TPOT.
+        points: Every second point, with the columns first_s and between_s.
+    """
+
+    how: Harness
+    miss: float
+    points: pd.DataFrame
+
+
+def trials(
+    configuration: Configuration, seed: int, advance: Callable[[int], None]
+) -> tuple[Trial, ...]:
+    """Simulate a configuration under every harness of its group; counts the harnesses."""
+    out = []
+    # Every second point tells as much of a client as all of them, in half the time.
+    points = configuration.points.iloc[::2]
+    for how in harnesses(*configuration.group):
+        _, first, between = law(configuration, points, how, seed, ROUNDS_TO_LEARN)
+        miss = _miss(between * 1e3, points["silicon_tpot_ms"].to_numpy(float))
+        out.append(Trial(how, miss, points.assign(first_s=first, between_s=between)))
+        advance(1)
+    return tuple(out)
+
+
+def learn(teach: Mapping[Configuration, Sequence[Trial]]) -> Learned:
+    """Choose the harness, and the time outside the engine, by the configurations of one group.
+
+    Args:
+        teach: `trials` of the configurations that teach.
+    """
+    configurations = list(teach)
     best: tuple[float, Harness, pd.DataFrame] | None = None
-    for how in harnesses(*configurations[0].group):
-        tables, misses = [], []
-        for configuration in configurations:
-            # Every second point tells as much of a client as all of them, in half the time.
-            points = configuration.points.iloc[::2]
-            _, first, between = law(configuration, points, how, seed, ROUNDS_TO_LEARN)
-            tables.append(points.assign(first_s=first, between_s=between))
-            misses.append(_miss(between * 1e3, points["silicon_tpot_ms"].to_numpy(float)))
-            advance(1)
-        table = pd.concat(tables)
-        miss = float(np.mean(misses)) + learn_outside(table)[0]
+    for same in zip(*teach.values(), strict=True):
+        table = pd.concat([trial.points for trial in same])
+        miss = float(np.mean([trial.miss for trial in same])) + learn_outside(table)[0]
         if best is None or miss < best[0]:
-            best = (miss, how, table)
+            best = (miss, same[0].how, table)
     assert best is not None
     _, how, table = best
     held = _learn_held(table) if configurations[0].key[3] == "trtllm" else frozenset()
     names = tuple(configuration.name for configuration in configurations)
-    return Learned(how, learn_outside(table, held)[1], held, names)
+    pairs = frozenset(configuration.pair for configuration in configurations)
+    return Learned(how, learn_outside(table, held)[1], held, names, pairs)
 
 
 def first_seen(points: pd.DataFrame, held: frozenset[Setting]) -> np.ndarray:
@@ -279,10 +258,20 @@ def unseen_efficiencies(model: str, gpu: str) -> Efficiencies:
 def score_unseen(configuration: Configuration, learned: Learned, seed: int) -> pd.DataFrame:
     """Simulate every point with the roofline, as if this model had never run on this GPU.
 
+    Args:
+        configuration: What is scored.
+        learned: What `other_pairs` of its group taught.
+        seed: Of the lengths of the calls.
+
     Returns:
         The points with the columns tpot_ms and ttft_ms.
+
+    Raises:
+        ValueError: A configuration of the same model and GPU was among those that taught.
     """
     model, gpu, degree, engine, precision = configuration.key
+    if configuration.pair in learned.pairs:
+        raise ValueError(f"{configuration.name}: taught by {model} on {gpu}, which is scored")
     use = unseen_efficiencies(model, gpu)
     cost = roofline(model, gpu, degree, engine, precision, use)
     points = configuration.points
@@ -290,23 +279,6 @@ def score_unseen(configuration: Configuration, learned: Learned, seed: int) -> p
     points = points.assign(first_s=first, between_s=between)
     ttft = first_seen(points, learned.held) + learned.outside.of(points)
     return points.assign(tpot_ms=between * 1e3, ttft_ms=ttft * 1e3)
-
-
-def folds(configurations: Iterable[Configuration]) -> list[tuple[list[Configuration], ...]]:
-    """Pairs of (configurations that teach, configurations that are scored), within groups.
-
-    Of a group every second one, by name, teaches the others, and the other way round; a group
-    of one can not be scored.
-    """
-    groups: dict[tuple[str, str], list[Configuration]] = {}
-    for configuration in sorted(configurations, key=lambda c: c.name):
-        groups.setdefault(configuration.group, []).append(configuration)
-    return [
-        (members[1 - part :: 2], members[part::2])
-        for members in groups.values()
-        if len(members) > 1
-        for part in (0, 1)
-    ]
 
 
 def _miss(found: np.ndarray, wanted: np.ndarray) -> float:
