@@ -119,7 +119,7 @@ def main(args: Args) -> int:
         return _serve(args, shape, device, name, precision, folder)
     file = args.output or Path("runs") / f"profile-{stem}.csv"
     if file.suffix != ".csv":
-        raise ValueError(f"-o {file}: steps are written to a .csv file, notes to .csv.json beside it")
+        raise ValueError(f"-o {file}: steps are written to a .csv, notes to a .csv.json beside it")
     return _profile(args, shape, device, name, precision, file)
 
 

@@ -112,7 +112,8 @@ def _rest(data: dict[str, Any]) -> str:
         title = f"vector Routing-v0, {vector['copies']} copies"
         compiled, step = vector["median_compiled_per_s"], vector["median_step_per_s"]
         rows.append([f"{title}, compiled call", f"{compiled:,.0f} decisions/s", ""])
-        rows.append([f"{title}, step and resets", f"{step:,.0f} decisions/s", _against(step, 1e6, "1,000,000")])
+        floor = _against(step, 1e6, "1,000,000")
+        rows.append([f"{title}, step and resets", f"{step:,.0f} decisions/s", floor])
         if env := data.get("env"):
             share = step / env["routing_steps_per_s"]
             rows.append(["the same over one Routing-v0", f"x {share:.1f}", ""])
@@ -122,7 +123,8 @@ def _rest(data: dict[str, Any]) -> str:
         ratio = env["ratio"]
         rows.append(["Routing-v0 / CartPole-v1", f"{ratio:.2f}", _against(ratio, 0.5, "0.50")])
     if start := data.get("start"):
-        for title, key, most in (("nothing compiled", "cold_s", 60), ("compiled before", "warm_s", 5)):
+        starts = (("nothing compiled", "cold_s", 60), ("compiled before", "warm_s", 5))
+        for title, key, most in starts:
             limit = f"{most} s at most" + (": missed" if start[key] > most else "")
             rows.append([f"first step, {title}", f"{start[key]:.1f} s", limit])
     return table(rows) if len(rows) > 1 else ""
