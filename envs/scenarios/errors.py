@@ -96,7 +96,9 @@ def _message(fault: ErrorDetails, keys: Sequence[str | int]) -> str:
         return "the key kind is required"
     if kind == "union_tag_invalid":
         known = [name.strip("'") for name in fault["ctx"]["expected_tags"].split(", ")]
-        return f"there is no kind {shown(fault['ctx']['tag'])}; {did_you_mean(given['kind'], known)}"
+        return (
+            f"there is no kind {shown(fault['ctx']['tag'])}; {did_you_mean(given['kind'], known)}"
+        )
     message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if kind == "value_error":
         return message
