@@ -93,6 +93,8 @@ def main(args: Args) -> int:
     from scripts.experiments.store import Store
 
     start = time.perf_counter()
+    if args.requests is not None and args.requests < 1:
+        raise ValueError(f"--requests {args.requests}: give 1 or more")
     cases, seeds = _cases(args), _seeds(args)
     chosen(args.metrics)
     contenders = _contenders(args, cases)
@@ -102,6 +104,7 @@ def main(args: Args) -> int:
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
     fleets = _fleets(cases)
     _claim(args, store, cases, contenders, seeds, fleets)
+    _tell_notes(cases, seeds[0])
     try:
         records, reused = run_comparison(store, cases, seeds, contenders, workers)
     except KeyboardInterrupt:
@@ -214,6 +217,18 @@ def _fleets(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
     from scripts.experiments.fleets import fleet_data
 
     return {case.name: fleet_data(case.engines()) for case in cases}
+
+
+def _tell_notes(cases: Sequence[Case], seed: int) -> None:
+    """Tell which settings have no effect on the requests of an episode."""
+    from scripts.experiments.notes import notes_before
+    from scripts.experiments.progress import say
+
+    for case in cases:
+        # Others are as usual, and need not be drawn for it.
+        if case.conditions() or any(e.model or e.scheduler.charge for e in case.engines()):
+            for note in notes_before(case, case.episode(seed)):
+                say(f"note: {case.name}: {note}")
 
 
 def _all_points() -> list[str]:

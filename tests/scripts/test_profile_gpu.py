@@ -12,6 +12,7 @@ from envs.hardware.fitting.rows import calibration_row
 from envs.hardware.fitting.steps import fit_steps
 from scripts.cli import main
 from scripts.profiling import steps
+from scripts.profiling.clock import Timing
 from scripts.profiling.grid import Point
 from tests.scripts.tiny_model import stack_of, write_config
 
@@ -141,6 +142,15 @@ def test_an_interrupted_run_keeps_its_rows(words, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "steps.csv.json").read_text())["clocks"]
 
 
+def test_a_wide_spread_is_warned_of(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(steps, "measure", lambda *_: Timing(1.0, 0.9, 1.6, repeats=3))
+    assert main(words) == 0
+    assert "warning: 18 of 18 steps spread by more than 50%" in capsys.readouterr().err
+    monkeypatch.setattr(steps, "measure", lambda *_: Timing(1.0, 0.9, 1.3, repeats=3))
+    assert main([*words, "--overwrite"]) == 0
+    assert "spread by" not in capsys.readouterr().err
+
+
 def test_a_step_without_memory_is_left_out(words, monkeypatch, capsys):
     timed = steps._time
 
@@ -156,9 +166,6 @@ def test_a_step_without_memory_is_left_out(words, monkeypatch, capsys):
 
 
 def test_layers_are_scaled_to_the_depth(config, monkeypatch):
-    from scripts.profiling import steps
-    from scripts.profiling.clock import Timing
-
     stack = stack_of(config, layers=1)
     seconds = iter([3.0, 0.5])
     monkeypatch.setattr(steps, "measure", lambda *_: Timing(*([next(seconds)] * 3), repeats=3))
