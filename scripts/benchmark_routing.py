@@ -103,8 +103,8 @@ def main(args: Args) -> int:
         raise ValueError(f"--workers {workers}: give at least 1")
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
     fleets = _fleets(cases)
-    _claim(args, store, cases, contenders, seeds, fleets)
     _tell_notes(cases, seeds[0])
+    _claim(args, store, cases, contenders, seeds, fleets)
     try:
         records, reused = run_comparison(store, cases, seeds, contenders, workers)
     except KeyboardInterrupt:
@@ -189,6 +189,9 @@ def _for_each_interval(args: Args, make: Callable[..., Case]) -> list[Case]:
     changes = args.conditions()
     if slo := args.objectives():
         changes["slo"] = slo
+    for interval in args.poll_intervals:
+        if not interval >= 0:
+            raise ValueError(f"--poll-intervals {interval:g}: give seconds, 0 or more")
     case = make(changes=changes)
     if not args.poll_intervals:
         return [case]

@@ -250,6 +250,8 @@ def test_losses_stand_in_tables_where_there_are_some(tmp_path: Path, capsys: Any
         (("--queue", "vtc", "--agent", "x"), "--queue does not reach --agent"),
         (("--poll-interval-s", "1", "--poll-intervals", "2"), "give one of them"),
         (("--poll-intervals", "2", "2"), "is given twice"),
+        (("--poll-intervals", "2", "-1"), "--poll-intervals -1: give seconds, 0 or more"),
+        (("--requests", "0"), "--requests 0: give 1 or more"),
     ],
 )
 def test_what_does_not_go_together(
