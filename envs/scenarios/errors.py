@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic import ValidationError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 _MAPPING = "must be a mapping of keys to values"
 _PLAIN = {
@@ -87,7 +84,7 @@ def from_validation(error: ValidationError, source: str, data: object) -> Scenar
     return ScenarioError(source, message + more, keys)
 
 
-def _message(fault: ErrorDetails, keys: Sequence[str | int]) -> str:
+def _message(fault: Any, keys: Sequence[str | int]) -> str:
     """A fault of pydantic's in plain words."""
     kind, given = fault["type"], fault["input"]
     if kind == "missing":
