@@ -93,6 +93,8 @@ def main(args: Args) -> int:
     from scripts.experiments.store import Store
 
     start = time.perf_counter()
+    if args.requests is not None and args.requests < 1:
+        raise ValueError(f"--requests {args.requests}: give 1 or more")
     cases, seeds = _cases(args), _seeds(args)
     chosen(args.metrics)
     contenders = _contenders(args, cases)
@@ -101,6 +103,7 @@ def main(args: Args) -> int:
         raise ValueError(f"--workers {workers}: give at least 1")
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
     fleets = _fleets(cases)
+    _tell_notes(cases, seeds[0])
     _claim(args, store, cases, contenders, seeds, fleets)
     try:
         records, reused = run_comparison(store, cases, seeds, contenders, workers)
@@ -186,6 +189,9 @@ def _for_each_interval(args: Args, make: Callable[..., Case]) -> list[Case]:
     changes = args.conditions()
     if slo := args.objectives():
         changes["slo"] = slo
+    for interval in args.poll_intervals:
+        if not interval >= 0:
+            raise ValueError(f"--poll-intervals {interval:g}: give seconds, 0 or more")
     case = make(changes=changes)
     if not args.poll_intervals:
         return [case]
@@ -214,6 +220,18 @@ def _fleets(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
     from scripts.experiments.fleets import fleet_data
 
     return {case.name: fleet_data(case.engines()) for case in cases}
+
+
+def _tell_notes(cases: Sequence[Case], seed: int) -> None:
+    """Tell which settings have no effect on the requests of an episode."""
+    from scripts.experiments.notes import notes_before
+    from scripts.experiments.progress import say
+
+    for case in cases:
+        # Others are as usual, and need not be drawn for it.
+        if case.conditions() or any(e.model or e.scheduler.charge for e in case.engines()):
+            for note in notes_before(case, case.episode(seed)):
+                say(f"note: {case.name}: {note}")
 
 
 def _all_points() -> list[str]:

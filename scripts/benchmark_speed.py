@@ -22,6 +22,8 @@ EXAMPLE = """servegym benchmark speed
   servegym benchmark speed --parts replay --requests 1000000 -o speed.json"""
 
 FILE = Path("runs/benchmark-speed.json")
+QUICK_FILE = Path("runs/benchmark-speed-quick.json")
+"""Another one, so that a look never replaces a measurement."""
 Part = Literal["replay", "growth", "together", "vector", "env", "start"]
 INSTANCES = (1, 4, 20, 64, 240)
 _QUICK_INSTANCES = (1, 4, 64)
@@ -74,9 +76,10 @@ def main(args: Args) -> int:
             job()
             advance(1)
     data["load_average_at_end"] = machine()["load_average_1min"]
-    file = args.output or FILE
+    usual = QUICK_FILE if args.quick else FILE
+    file = args.output or usual
     if not file.suffix:
-        file = file / FILE.name
+        file = file / usual.name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(data, indent=2), encoding="utf-8")
     show(args, data | {"written": file}, f"{speed_text(data)}\nwritten: {file}")

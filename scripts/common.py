@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
+
+if TYPE_CHECKING:
+    from envs.scenarios import ScenarioError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,48 @@ def _outage(text: str) -> dict[str, float]:
             f"--outage {text!r}: write INSTANCE:START:END, such as 0:60:120 for the first "
             "instance from second 60 to 120"
         ) from None
+
+
+def blame_flags(error: ScenarioError, changes: Mapping[str, Any]) -> ValueError:
+    """The error of a scenario in terms of the flags that caused it, where some did.
+
+    Args:
+        error: What checking the scenario raised.
+        changes: What `ConditionArgs.conditions` gave, and the like.
+    """
+    if error.key[:2] == ("rate_limit", "requests_per_minute") and "required" in error.problem:
+        return ValueError("--kill-interactions is for a rate limit: add --rate-limit N")
+    place = ".".join(map(str, error.key)) or error.problem
+    for key, flag in _FLAGS.items():
+        part, _, inner = key.partition(".")
+        given = changes.get(part)
+        if not place.startswith(key) or given is None or (inner and inner not in given):
+            continue
+        if part == "failures" and len(error.key) > 2:
+            down = given["outages"][int(error.key[2])]
+            flag += f" {down['instance']}:{down['start_s']:g}:{down['end_s']:g}"
+        problem = error.problem.removeprefix("failures.outages: ")
+        return ValueError(f"{flag}: {problem}")
+    if error.key == ("clients",) and "think_s" in changes.get("clients", {}):
+        return ValueError("--think-s is for clients that wait: add --closed-loop")
+    return error
+
+
+_FLAGS = {
+    "router.poll_interval_s": "--poll-interval-s",
+    "failures": "--outage",
+    "clients.think_s": "--think-s",
+    "rate_limit.requests_per_minute": "--rate-limit",
+    "rate_limit.kill_interactions": "--kill-interactions",
+    "prediction.sigma": "--sigma",
+    "workload.rate_scale": "--rate-scale",
+}
+"""Flags by the keys of a scenario that they set."""
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 instance`, `2 instances`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def refuse_existing(path: Path) -> None:

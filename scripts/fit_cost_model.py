@@ -63,8 +63,12 @@ def main(args: Args) -> int:
             kept = update(args.steps, out, args.seed, args.max_error)
         else:
             raise ValueError("name measurements with --steps or --data, or say --report")
-    rows = errors(out)
-    show(args, {"families": rows}, _text(rows))
+    rows, written = errors(out), None if args.report else out / TABLES[0]
+    text = _text(rows)
+    if written is not None:
+        use = ", the table in use" if args.output is None else ""
+        text += f"\nwritten: {written}{use}"
+    show(args, {"families": rows, "written": written}, text)
     return 1 if kept == [] else 0
 
 

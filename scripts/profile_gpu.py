@@ -16,11 +16,16 @@ from scripts.common import SeededArgs, show, table
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
+
     from envs.hardware.catalogue import ModelShape
 
 EXAMPLE = """servegym profile-gpu --model Llama-3.1-8B
   servegym profile-gpu --model Llama-3.1-70B --layers 40 -o runs/70b.csv
   servegym profile-gpu --model Llama-3.1-8B --engine transformers --rate 4 --requests 300"""
+
+_WIDE = 0.5
+"""Spread of a step's repetitions, over their median, from which on it is warned of."""
 
 Numbers = Annotated[tuple[int, ...], tyro.conf.arg(metavar="N ...")]
 
@@ -114,13 +119,16 @@ def main(args: Args) -> int:
         return _serve(args, shape, device, name, precision, folder)
     file = args.output or Path("runs") / f"profile-{stem}.csv"
     if file.suffix != ".csv":
-        raise ValueError(f"-o {file}: steps are written to a .csv file, notes to .json beside it")
+        raise ValueError(f"-o {file}: steps are written to a .csv, notes to a .csv.json beside it")
     return _profile(args, shape, device, name, precision, file)
 
 
 def _profile(
     args: Args, shape: ModelShape, device: Any, gpu: str, precision: str, path: Path
 ) -> int:
+    import pandas as pd
+
+    from scripts.experiments.progress import say
     from scripts.profiling.grid import Grid
     from scripts.profiling.step_file import StepFile
     from scripts.profiling.steps import Settings, profile
@@ -157,7 +165,15 @@ def _profile(
         "layers_timed": done.plan.layers,
         "layers": shape.layers,
     }
-    show(args, data, f"{_text(path)}\n\n{_ending(data)}")
+    held = pd.read_csv(path)
+    data["wide_spread"] = _wide(held)
+    if data["wide_spread"]:
+        say(
+            f"warning: {data['wide_spread']} of {len(held)} steps spread by more than "
+            f"{_WIDE:.0%} (p10 to p90, over the median): something else ran, or clocks moved; "
+            "time them again on a quiet machine"
+        )
+    show(args, data, f"{_text(held)}\n\n{_ending(data)}")
     return 0
 
 
@@ -193,17 +209,23 @@ def _about(args: Args) -> dict[str, Any]:
     return about | {"machine": machine(), "versions": versions()}
 
 
-def _text(path: Path) -> str:
-    import pandas as pd
+def _spread(held: pd.DataFrame) -> pd.Series:
+    return (held["p90_s"] - held["p10_s"]) / held["seconds"]
 
-    held = pd.read_csv(path)
+
+def _wide(held: pd.DataFrame) -> int:
+    """Steps whose repetitions differ too much for their median to mean much."""
+    return int((_spread(held) > _WIDE).sum())
+
+
+def _text(held: pd.DataFrame) -> str:
     b, n = held["decode_seqs"], held["prefill_tokens"]
     kinds = {"decode": n == 0, "prefill": b == 0, "mixed": (n > 0) & (b > 0)}
     rows = [["step", "rows", "shortest (ms)", "longest (ms)", "median spread p10-p90"]]
     for kind, chosen in kinds.items():
         part = held[chosen]
         if len(part):
-            spread = ((part["p90_s"] - part["p10_s"]) / part["seconds"]).median()
+            spread = _spread(part).median()
             times = [f"{1e3 * part['seconds'].agg(which):.3g}" for which in ("min", "max")]
             rows.append([kind, str(len(part)), *times, f"{spread:.1%}"])
     return table(rows)

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from scripts.common import ObjectiveArgs, SeededArgs, refuse_existing, show, table
+from scripts.common import ObjectiveArgs, SeededArgs, counted, refuse_existing, show, table
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from envs.simulator import EngineConfig
     from envs.workloads import RequestTable
     from scripts.experiments.outcomes import OutcomeFile
 
@@ -33,6 +34,8 @@ EXAMPLE = """servegym replay requests.parquet --fleet fleet.yaml -o outcomes.par
 
 _INTERRUPTED = 130
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99")
+_SCHEDULERS = ("fcfs", "sjf", "srpt", "pf")
+"""Those that look only at the requests that wait."""
 _TITLES = {"e2e": "end to end (s)", "ttft": "first token (s)"}
 
 
@@ -66,13 +69,17 @@ def main(args: Args) -> int:
     from envs.scenarios import load_fleet
     from envs.simulator.streaming import replay
     from scripts.experiments.contenders import parse_router
+    from scripts.experiments.fleets import fleet_data, fleets_text
     from scripts.experiments.machine import peak_memory_bytes
     from scripts.experiments.outcomes import OutcomeFile
     from scripts.experiments.progress import pace, say
+    from scripts.experiments.rejections import rejections_of
 
     parts, total = _stream(args)
     router = parse_router(args.router)
-    engines = load_fleet(args.fleet).engines()
+    known = load_fleet(args.fleet)
+    engines = known.engines()
+    _refuse_what_needs_the_table(args.fleet, engines)
     if args.output is not None and not args.overwrite:
         refuse_existing(args.output)
     options: dict[str, Any] = {"slo_s": _limits(args), "seed": args.seed}
@@ -94,7 +101,7 @@ def main(args: Args) -> int:
             say(f"stopped with {count.rows:,} requests served or rejected{told}")
             return _INTERRUPTED
     seconds = time.perf_counter() - start
-    summary, file_bytes = result.summary(), None
+    summary, file_bytes = _summary(args, result.summary()), None
     if args.output is not None:
         file_bytes = args.output.stat().st_size
     data: dict[str, Any] = {
@@ -103,11 +110,14 @@ def main(args: Args) -> int:
         "seconds": seconds,
         "requests_per_s": summary["arrived"] / seconds,
         "peak_memory_bytes": peak_memory_bytes(),
+        "fleet": fleet_data(engines),
+        "slo": args.objectives(),
         "summary": summary,
+        "rejections": rejections_of(count.by_status.tolist()),
         "written": args.output,
         "written_bytes": file_bytes,
     }
-    show(args, data, _text(data))
+    show(args, data, f"{_text(data)}\n\n{fleets_text({known.name: data['fleet']})}")
     return 0
 
 
@@ -115,13 +125,21 @@ class _Count:
     """Passes outcomes on, and counts them."""
 
     def __init__(self, file: OutcomeFile | None, advance: Any) -> None:
+        import numpy as np
+
+        from envs.simulator.layout import STATUS_TEXT
+
         self.file, self.advance, self.rows = file, advance, 0
+        self.by_status = np.zeros(len(STATUS_TEXT), np.int64)
 
     def write(self, outcomes: np.ndarray) -> None:
         """Take the outcomes of a part."""
+        import numpy as np
+
         if self.file is not None:
             self.file.write(outcomes)
         self.rows += len(outcomes)
+        self.by_status += np.bincount(outcomes["status"], minlength=len(self.by_status))
         self.advance(len(outcomes))
 
 
@@ -129,8 +147,10 @@ def _stream(args: Args) -> tuple[Iterator[RequestTable], int | None]:
     """The parts to serve, and the number of requests where it is known."""
     from envs.workloads import parquet_rows, predicted_parts, read_parts, router_mix_parts
 
-    if (args.trace is None) == (args.requests is None):
+    if args.trace is None and args.requests is None:
         raise ValueError("give TRACE, or --requests N --rate R")
+    if args.trace is not None and args.requests is not None:
+        raise ValueError(f"{args.trace} and --requests {args.requests} are both given: give one")
     if args.rows < 1:
         raise ValueError(f"--rows {args.rows}: give 1 or more")
     if args.sigma is not None and not 0 <= args.sigma < float("inf"):
@@ -160,6 +180,33 @@ def _told_or_predicted(parts: Iterator[RequestTable], seed: int) -> Iterator[Req
     parts = itertools.chain([first], parts)
     told = int(first.predicted_output_tokens.min()) >= 1
     yield from parts if told else predicted_parts(parts, 0.5, seed)
+
+
+def _refuse_what_needs_the_table(fleet: str, engines: Sequence[EngineConfig]) -> None:
+    """Name the option of the fleet that a stream, of which the past is forgotten, cannot have."""
+    for engine in engines:
+        needs = {
+            f"queue {engine.scheduler.name}": engine.scheduler.name not in _SCHEDULERS,
+            "prefix_cache": engine.prefix_cache,
+            f"adapter_tokens {engine.adapter_tokens}": engine.adapter_tokens > 0,
+        }
+        for option, given in needs.items():
+            if given:
+                raise ValueError(
+                    f"--fleet {fleet}: {option} of {engine.name} needs all requests at once: leave "
+                    "it out, or take servegym simulate --trace"
+                )
+
+
+def _summary(args: Args, found: dict[str, float]) -> dict[str, float]:
+    """The totals with what was inside the objectives, if there are any."""
+    good = {key: found.pop(key) for key in ("good_requests", "good_tokens")}
+    if not args.objectives():
+        return found
+    span = found["makespan_s"]
+    goodput = good["good_tokens"] / span if span > 0 else float("nan")
+    share = good["good_requests"] / max(found["arrived"], 1.0)
+    return found | good | {"slo_attainment": share, "goodput_tokens_per_s": goodput}
 
 
 def _limits(args: Args) -> tuple[float, float, float]:
@@ -199,7 +246,8 @@ def _until(parts: Iterable[RequestTable], ended: threading.Event) -> Iterator[Re
 
 
 def _text(data: dict[str, Any]) -> str:
-    from scripts.experiments.metrics import number
+    from scripts.experiments.metrics import number, objective_facts
+    from scripts.experiments.rejections import rejections_text
 
     found = data["summary"]
     counts = f"{found['served']:,.0f} of {found['arrived']:,.0f} requests served"
@@ -208,18 +256,23 @@ def _text(data: dict[str, Any]) -> str:
     rows = [["latency", *_COLUMNS]]
     for name, title in _TITLES.items():
         rows.append([title, *(number(found[f"{name}_{column}_s"]) for column in _COLUMNS)])
+    # A short replay takes some milliseconds.
+    seconds = number(data["seconds"]) if data["seconds"] >= 0.1 else f"{data['seconds']:.1g}"
     memory = f"{data['peak_memory_bytes'] / 2**20:,.0f} MiB"
     facts = [
         ["makespan", f"{number(found['makespan_s'])} s"],
         ["preemptions", number(found["preemptions"])],
         ["most requests in flight at the end of a part", f"{found['most_in_flight']:,.0f}"],
-        ["replayed in", f"{data['seconds']:.1f} s, {data['requests_per_s']:,.0f} requests/s"],
+        ["replayed in", f"{seconds} s, {data['requests_per_s']:,.0f} requests/s"],
         ["peak memory of the process", memory],
     ]
+    if data["slo"]:
+        facts += objective_facts(data["slo"], found)
     if data["written"] is not None:
         size = f"{data['written_bytes'] / 2**20:,.1f} MiB"
         facts.append(["written", f"{data['written']}, {size}"])
-    head = f"{data['router']}: {counts} by {data['instances']} instances"
+    head = f"{data['router']}: {counts} by {counted(data['instances'], 'instance')}"
+    head += rejections_text(data["rejections"])
     return f"{head}\n\n{table(rows)}\n\n{table(facts)}"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from scripts.common import ConditionArgs, ObjectiveArgs, SeededArgs, show, table
+from scripts.common import ConditionArgs, ObjectiveArgs, SeededArgs, counted, show, table
 
 if TYPE_CHECKING:
     from envs.simulator import Result
@@ -21,7 +21,7 @@ EXAMPLE = """servegym simulate --trace trace.csv --fleet fleet.yaml --router jsq
   servegym simulate --trace trace.csv --fleet fleet.yaml --slo-ttft 1 --slo-tbt 0.1
   servegym simulate --scenario router-kv6k-rate9 --router pull_sjf:theta=0.3 -o runs/one
   servegym simulate --scenario router-kv6k-rate9 --poll-interval-s 1 --outage 0:60:120
-  servegym simulate --scenario mixed-models --queue vtc --rate-limit 20"""
+  servegym simulate --scenario mixed-models --queue sjf --slo-e2e 30"""
 
 _LATENCIES = ("e2e", "ttft", "tbt", "queueing")
 _FILES = ("requests.parquet", "summary.json", "config.yaml")
@@ -64,13 +64,20 @@ def main(args: Args) -> int:
     from scripts.experiments.contenders import parse_router
     from scripts.experiments.fleets import fleet_data, fleets_text
     from scripts.experiments.metrics import summary_of
+    from scripts.experiments.notes import notes_after, notes_before
+    from scripts.experiments.progress import say
+    from scripts.experiments.rejections import rejections, rejections_text
 
     case, router = _case(args), parse_router(args.router)
     identity = _identity(args, case, router)
     if args.output is not None and not args.overwrite:
         _refuse_others(args.output, identity)
     episode = case.episode(args.seed)
+    for note in notes_before(case, episode):
+        say(f"note: {note}")
     result = episode.run(router.policy(), args.queue_order)
+    for note in notes_after(case, result):
+        say(f"note: {note}")
     summary, fleet = summary_of(result), fleet_data(episode.engines)
     if args.output is not None:
         about = {"fleet": fleet} | _about(args, case, router)
@@ -78,10 +85,14 @@ def main(args: Args) -> int:
     data = {"router": router.label, "scenario": case.name, "requests": len(episode.table)}
     data |= {"fleet": fleet, "slo": case.scenario.slo.model_dump()}
     finite = {k: v if math.isfinite(v) else None for k, v in summary.items()}
-    text = _text(f"{router.label} on {case.name}", len(episode.engines), summary, case)
+    lost = rejections(result)
+    title = f"{router.label} on {case.name}"
+    text = _text(title, len(episode.engines), summary, case, rejections_text(lost))
     text = f"{text}\n\n{fleets_text({case.name: fleet})}"
     written = f"\nwritten: {args.output}" if args.output is not None else ""
-    show(args, data | {"summary": finite, "written": args.output}, text + written)
+    show(
+        args, data | {"summary": finite, "rejections": lost, "written": args.output}, text + written
+    )
     return 0
 
 
@@ -89,6 +100,8 @@ def _case(args: Args) -> Case:
     from scripts.experiments.cases import preset_case, trace_case
     from scripts.experiments.disciplines import Discipline
 
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f"--limit {args.limit}: give 1 or more")
     changes = args.conditions()
     if slo := args.objectives():
         changes["slo"] = slo
@@ -191,8 +204,8 @@ def _write(
     (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 
-def _text(title: str, instances: int, summary: dict[str, float], case: Case) -> str:
-    from scripts.experiments.metrics import METRICS, SOMETIMES, number
+def _text(title: str, instances: int, summary: dict[str, float], case: Case, rejected: str) -> str:
+    from scripts.experiments.metrics import METRICS, SOMETIMES, number, objective_facts
 
     lost = {key: summary[key] for key in ("rejected", "unfinished") if summary[key]}
     counts = [f"{summary['served']:.0f} of {summary['arrived']:.0f} requests served"]
@@ -208,17 +221,15 @@ def _text(title: str, instances: int, summary: dict[str, float], case: Case) -> 
         ["tokens computed again", number(summary["recomputed_tokens"])],
         ["GPU hours", number(summary["gpu_hours"])],
     ]
-    facts += [[METRICS[key].title, number(summary[key])] for key in SOMETIMES if summary[key]]
+    for key in SOMETIMES:
+        if summary[key]:
+            name = METRICS[key].title
+            facts.append([name[0].lower() + name[1:], number(summary[key])])
     if case.has_objectives:
-        limits = case.scenario.slo.model_dump(exclude_none=True)
-        within = ", ".join(f"{key[:-2]} {limit:g} s" for key, limit in limits.items())
-        facts += [
-            [f"requests within {within}", f"{100 * summary['slo_attainment']:.1f} %"],
-            ["their output tokens per second", number(summary["goodput_tokens_per_s"])],
-        ]
+        facts += objective_facts(case.scenario.slo.model_dump(exclude_none=True), summary)
     if summary["dollars"]:
         facts.append(["dollars", number(summary["dollars"])])
-    head = f"{title}: {', '.join(counts)} by {instances} instances"
+    head = f"{title}: {', '.join(counts)} by {counted(instances, 'instance')}{rejected}"
     if conditions := case.conditions():
         head += f"\nconditions: {'; '.join(conditions)}"
     return f"{head}\n\n{table(rows)}\n\n{table(facts)}"

@@ -6,6 +6,13 @@
 """
 
 from baselines.scheduling.catalogue import RPM_LIMITS, scheduler, schedulers
-from baselines.scheduling.weights import application_weights, weights_for
+from baselines.scheduling.weights import application_weights, reads_weights, weights_for
 
-__all__ = ["RPM_LIMITS", "application_weights", "scheduler", "schedulers", "weights_for"]
+__all__ = [
+    "RPM_LIMITS",
+    "application_weights",
+    "reads_weights",
+    "scheduler",
+    "schedulers",
+    "weights_for",
+]

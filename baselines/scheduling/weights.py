@@ -62,8 +62,12 @@ def weights_for(scheduler: Scheduler, table: RequestTable) -> npt.NDArray[np.flo
         `application_weights` of the table for FairServe's counters, None for the others, which do
         not read weights.
     """
-    reads = scheduler.charge in (charge_normalised, charge_at_end)
-    return application_weights(table) if reads else None
+    return application_weights(table) if reads_weights(scheduler) else None
+
+
+def reads_weights(scheduler: Scheduler) -> bool:
+    """Whether a scheduler charges by the weights of applications."""
+    return scheduler.charge in (charge_normalised, charge_at_end)
 
 
 def _mean(tokens: npt.NDArray[np.int64]) -> float:

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pydantic import ValidationError
+
+_MAPPING = "must be a mapping of keys to values"
+_PLAIN = {
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "list_type": "must be a list",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "too_short": "must have at least one entry",
+}
+"""Faults of which pydantic speaks in terms of Python."""
 
 
 class ScenarioError(ValueError):
@@ -55,17 +71,40 @@ def from_validation(error: ValidationError, source: str, data: object) -> Scenar
     """
     faults = error.errors(include_url=False)
     first = faults[0]
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if first["type"] == "missing":
-        message = "this key is required"
-    elif first["type"] == "union_tag_not_found":
-        message = "the key kind is required"
-    elif first["type"] != "value_error" and isinstance(
-        first["input"], str | int | float | bool | None
-    ):
-        message += f", not {shown(first['input'])}"
+    keys = _keys(first["loc"], data)
+    if keys[-1:] == ["[key]"]:
+        # pydantic's way to say that the name itself, not its value, is wrong
+        keys.pop()
+        message = f"a name must be text: write it in quotes, '{shown(first['input'])}'"
+    else:
+        if first["type"] == "union_tag_invalid":
+            keys.append("kind")
+        message = _message(first, keys)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return ScenarioError(source, message + more, _keys(first["loc"], data))
+    return ScenarioError(source, message + more, keys)
+
+
+def _message(fault: Any, keys: Sequence[str | int]) -> str:
+    """A fault of pydantic's in plain words."""
+    kind, given = fault["type"], fault["input"]
+    if kind == "missing":
+        return "this key is required"
+    if kind == "union_tag_not_found":
+        return "the key kind is required"
+    if kind == "union_tag_invalid":
+        known = [name.strip("'") for name in fault["ctx"]["expected_tags"].split(", ")]
+        return (
+            f"there is no kind {shown(fault['ctx']['tag'])}; {did_you_mean(given['kind'], known)}"
+        )
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if kind == "value_error":
+        return message
+    message = _PLAIN.get(kind, message)
+    if isinstance(given, str | int | float | bool | None):
+        message += f", not {shown(given)}"
+    if kind == "literal_error" and keys[-1] == "queue":
+        message += "; schedulers with tenant counters are given with --queue"
+    return message
 
 
 def _keys(location: tuple[str | int, ...], data: object) -> list[str | int]:

@@ -117,6 +117,15 @@ class EngineGroup(Strict):
             for index in range(self.count)
         ]
 
+    def check(self) -> None:
+        """See to it that the catalogue has the names and that the model fits.
+
+        Raises:
+            KeyError: As `engines`.
+            ValueError: As `engines`.
+        """
+        self._capacity(self._cost())
+
     def _cost(self) -> CostModel:
         if self.preset is not None:
             from envs.hardware import preset

@@ -78,7 +78,24 @@ def fleet_names() -> list[str]:
 
 def _load(kind: type[Model], reference: str, overrides: Mapping[str, Any]) -> Model:
     data, path = _file(kind, reference, Path(), ())
-    return _check(kind, _merge_over(kind, data, overrides, Path(), "overrides", ()), str(path))
+    data = _merge_over(kind, data, overrides, Path(), "overrides", ())
+    found = _check(kind, data, str(path))
+    # Here, since a fleet that is built later no longer knows its file.
+    if isinstance(found, Scenario):
+        _check_names(found.fleet, str(path), ("fleet",))
+    else:
+        _check_names(found, str(path), ())
+    return found
+
+
+def _check_names(fleet: Fleet, source: str, key: tuple[str, ...]) -> None:
+    """See to it that the catalogue has what the groups name."""
+    for name, group in fleet.groups.items():
+        try:
+            group.check()
+        except (KeyError, ValueError) as error:
+            problem = str(error.args[0]) if error.args else str(error)
+            raise ScenarioError(source, problem, (*key, "groups", name)) from None
 
 
 def _check(kind: type[Model], data: Data, source: str) -> Model:

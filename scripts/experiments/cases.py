@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from baselines.scheduling import weights_for
-from envs.scenarios import Scenario, load_fleet, load_scenario, parse_scenario
+from envs.scenarios import Scenario, ScenarioError, load_fleet, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
 from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_format
+from scripts.common import blame_flags
 
 if TYPE_CHECKING:
     from envs.simulator import EngineConfig, RoutingPolicy
@@ -114,7 +115,8 @@ class Case:
         scenario, found = self.scenario, []
         clients, limit, failures = scenario.clients, scenario.rate_limit, scenario.failures
         if self.queue is not None:
-            found.append(f"scheduler {self.queue.label}")
+            known = " (knows the mean answers of this table)" if self.queue.knows_table else ""
+            found.append(f"scheduler {self.queue.label}{known}")
         if scenario.router.poll_interval_s:
             found.append(f"the router looks every {scenario.router.poll_interval_s:g} s")
         if clients.closed_loop:
@@ -168,11 +170,16 @@ def preset_case(
 
     Raises:
         ScenarioError: There is no such scenario, or its content is refused.
+        ValueError: One of `changes` is refused; the message names its flag.
     """
-    scenario = load_scenario(name, changes)
+    changes = changes or {}
+    try:
+        scenario = load_scenario(name, changes)
+    except ScenarioError as error:
+        raise blame_flags(error, changes) from None
     if requests is not None:
         key = "limit" if scenario.workload.kind == "trace" else "requests"
-        scenario = load_scenario(name, (changes or {}) | {"workload": {key: requests}})
+        scenario = load_scenario(name, changes | {"workload": {key: requests}})
     return Case(scenario, queue=queue)
 
 
@@ -200,7 +207,8 @@ def trace_case(
         queue: Scheduler of every instance, instead of the fleet's own.
 
     Raises:
-        ScenarioError: The fleet does not exist or is refused, or an option is out of range.
+        ScenarioError: The fleet does not exist or is refused.
+        ValueError: An option is out of range; the message names its flag.
     """
     workload = {"kind": "trace", "path": str(trace), "rate_scale": rate_scale}
     if limit is not None:
@@ -215,7 +223,11 @@ def trace_case(
         "workload": workload,
         "prediction": {"sigma": sigma},
     }
-    return Case(parse_scenario(data | dict(changes or {}), str(trace)), bootstrap, queue)
+    data |= dict(changes or {})
+    try:
+        return Case(parse_scenario(data, str(trace)), bootstrap, queue)
+    except ScenarioError as error:
+        raise blame_flags(error, data) from None
 
 
 def _demand_known_format(trace: Path) -> None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from baselines.scheduling import schedulers
+from baselines.scheduling import reads_weights, schedulers
 from envs.simulator import SCHEDULERS, Scheduler
 
 
@@ -51,6 +51,11 @@ class Discipline:
             names = ", ".join(known)
             raise ValueError(f"scheduler {self.name!r} is unknown; there are: {names}")
         return known[self.name].with_parameters(**dict(self.parameters))
+
+    @property
+    def knows_table(self) -> bool:
+        """Whether its weights are of the true outputs of the table that is served."""
+        return reads_weights(self.scheduler())
 
     def identity(self) -> dict[str, Any]:
         """Name and all parameters with their values; the code is in the hash of the code."""

@@ -113,6 +113,20 @@ def summary_of(result: Result) -> dict[str, float]:
     return {key: float(value) for key, value in result.summary().items()} | {"failures": lost}
 
 
+def objective_facts(limits: Mapping[str, float], summary: Mapping[str, float]) -> list[list[str]]:
+    """How many requests met the objectives, as two rows of text.
+
+    Args:
+        limits: Seconds by their keys in a scenario: `ttft_s`, `tbt_s`, `e2e_s`.
+        summary: With `slo_attainment` and `goodput_tokens_per_s`.
+    """
+    within = ", ".join(f"{key[:-2]} {limit:g} s" for key, limit in limits.items())
+    return [
+        [f"requests within {within}", f"{100 * summary['slo_attainment']:.1f} %"],
+        ["their output tokens per second", number(summary["goodput_tokens_per_s"])],
+    ]
+
+
 def not_always_zero(summaries: Iterable[Mapping[str, float]]) -> list[str]:
     """Those of `SOMETIMES` that some summary has a value of."""
     seen = list(summaries)

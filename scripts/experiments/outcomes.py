@@ -81,6 +81,7 @@ class OutcomeFile:
             self._open.pop().close()
 
     def _begin(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         raw = self.path.open("wb")
         self._open.append(raw)
         name = self.path.name.lower()

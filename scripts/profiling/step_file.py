@@ -21,14 +21,14 @@ Cell = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class StepFile:
-    """A CSV of steps of one (model, GPU), and `<name>.json` with what they were timed with."""
+    """A CSV of steps of one (model, GPU), and `<name>.csv.json`: what they were timed with."""
 
     path: Path
 
     @property
     def notes(self) -> Path:
         """The file beside it."""
-        return self.path.with_suffix(".json")
+        return self.path.with_name(f"{self.path.name}.json")
 
     def layers_timed(self) -> int:
         """Give the number of layers with which the file began; 0 where there is none."""
@@ -47,8 +47,17 @@ class StepFile:
             overwrite: Whether other rows may be thrown away.
 
         Raises:
-            ValueError: It was timed in another way, or nobody knows in which.
+            ValueError: It was timed in another way, or nobody knows in which; or a file would be
+                replaced that is not ours.
         """
+        # `--overwrite` is for our files; the user's own may have such a name by a slip.
+        if self.notes.exists() and not self.layers_timed():
+            raise ValueError(
+                f"{self.notes} would take the notes on how steps are timed, but holds something "
+                "else: give another file with -o"
+            )
+        if overwrite and self.path.exists() and not self._is_ours():
+            raise ValueError(f"{self.path} holds no timed steps: give another file with -o")
         if overwrite:
             self.path.unlink(missing_ok=True)
             self.notes.unlink(missing_ok=True)
@@ -110,9 +119,15 @@ class StepFile:
         if self.notes.exists():
             held = json.loads(self.notes.read_text(encoding="utf-8"))
         text = json.dumps(held | more, indent=2)
-        draft = self.notes.with_suffix(".json.part")
+        draft = self.notes.with_name(f"{self.notes.name}.part")
         draft.write_text(text + "\n", encoding="utf-8")
         draft.replace(self.notes)
+
+    def _is_ours(self) -> bool:
+        """Whether the file has our columns, or nothing at all."""
+        with self.path.open("rb") as file:
+            line = file.readline(1_000).strip()
+        return line in (b"", ",".join([*REQUIRED, *EXTRA]).encode())
 
     def _drop_torn_line(self) -> None:
         """Remove a last line that a killed process left unfinished."""

@@ -43,7 +43,23 @@ FAULTS = {
     ),
     "no workload": ({"fleet": {"groups": {"a": GROUP}}}, "workload: this key is required"),
     "no kind": (scenario(workload={"rate": 5}), "workload: the key kind is required"),
-    "unknown kind": (scenario(workload={"kind": "mix"}), "workload: .*'router_mix'"),
+    "unknown kind": (
+        scenario(workload=WORKLOAD | {"kind": "router_mixx"}),
+        "workload.kind: there is no kind 'router_mixx'; did you mean router_mix",
+    ),
+    "kind that is no text": (
+        scenario(workload={"kind": 3}),
+        "workload.kind: there is no kind .*3.*; known: azure_code, .*, vtc$",
+    ),
+    "no mapping": (scenario(failures=3), "failures: must be a mapping of keys to values, not 3"),
+    "no mapping of weights": (scenario(clients={"weights": [1]}), "weights: must be a mapping"),
+    "no list": (scenario(failures={"outages": {}}), "failures.outages: must be a list"),
+    "number for a name": (
+        scenario(clients={"weights": {0: 2}}),
+        "clients.weights.0: a name must be text: write it in quotes, '0'$",
+    ),
+    "text for truth": (scenario(clients={"closed_loop": "yes"}), "must be true or false, not 'y"),
+    "scheduler with counters": (group(queue="vtc"), "not 'vtc'; .* are given with --queue"),
     "no groups": (scenario(fleet={"groups": {}}), "fleet.groups"),
     "preset and model": (group(model="Llama-2-7B"), "preset settles model: leave them out"),
     "preset and precision": (group(precision="fp8"), "preset settles precision: leave"),
@@ -83,6 +99,26 @@ def test_unknown_names_of_the_catalogue_are_told_on_building(changes):
     data = group(**changes)
     with pytest.raises(ScenarioError, match=r"groups.v100: .*v100-llama2-7b"):
         parse_scenario(data).build(0)
+
+
+@pytest.mark.parametrize(
+    ("load", "text", "key"),
+    [
+        (load_fleet, "{name: own, groups: {a: {model: Llama-3.1-8B, gpu: A100}}}", "groups.a"),
+        (
+            load_scenario,
+            "{fleet: {groups: {a: {model: Llama-3.1-8B, gpu: A100}}}, "
+            "workload: {kind: router_mix, rate: 5, requests: 20}}",
+            "fleet.groups.a",
+        ),
+    ],
+)
+def test_unknown_names_of_the_catalogue_are_told_with_the_file(load, text, key, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ScenarioError, match="called 'A100'") as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: {key}: ")
 
 
 def test_missing_presets_and_files(tmp_path):

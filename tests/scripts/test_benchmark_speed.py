@@ -7,6 +7,7 @@ import pytest
 from scripts.cli import main
 from scripts.experiments.children import in_child
 from scripts.experiments.speed import exponent
+from scripts.experiments.speed_text import speed_text
 
 
 def benchmark(*words):
@@ -41,6 +42,26 @@ def test_the_text_has_a_line_a_measurement(tmp_path, capsys):
     assert "load average" in text and "instances^" in text and "requests^" in text
     assert sum(" instances, saturated" in line for line in text.splitlines()) == 3
     assert "both / one alone" in text
+
+
+def test_a_quick_look_replaces_no_measurement(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "benchmark-speed.json").write_text("measured")
+    assert benchmark("--quick", "--parts", "env", "--seconds", 0.1) == 0
+    assert "written: runs/benchmark-speed-quick.json" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "benchmark-speed.json").read_text() == "measured"
+
+
+def test_missed_floors_are_marked():
+    host = {"processor": "p", "cpus": 1, "load_average_1min": 0}
+    data = {"machine": host, "load_average_at_end": 0}
+    slow = {"copies": 64, "median_compiled_per_s": 2e6, "median_step_per_s": 9e5}
+    start = {"cold_s": 61.0, "warm_s": 1.0}
+    text = speed_text(data | {"vector": slow, "start": start})
+    assert text.count("missed") == 2
+    assert "1,000,000: missed" in text and "60 s at most: missed" in text
+    assert "missed" not in speed_text(data | {"vector": slow | {"median_step_per_s": 1.1e6}})
 
 
 @pytest.mark.parametrize("name", ["rounds", "requests", "seconds"])

@@ -103,7 +103,7 @@ def test_conditions_are_told_and_kept(files: list[str], tmp_path: Path, capsys: 
     text = capsys.readouterr().out
     told = "conditions: scheduler vtc; the router looks every 0.5 s; instance 0 down, 2 to 9 s"
     assert told in text
-    assert "Requests lost by failed instances" in text and "queue vtc" in text
+    assert "requests lost by failed instances" in text and "queue vtc" in text
     config = yaml.safe_load((Path(out) / "config.yaml").read_text())
     assert config["queue"] == "vtc"
     assert config["scenario"]["failures"]["outages"][0]["end_s"] == 9
@@ -120,18 +120,77 @@ def test_conditions_are_told_and_kept(files: list[str], tmp_path: Path, capsys: 
         (["--queue", "vtc:weight=1"], "vtc has no parameter"),
         (["--queue", "vtc:output_weight"], "is not parameter=number"),
         (["--outage", "0:1"], "write INSTANCE:START:END"),
-        (["--outage", "4:1:2"], "there is no instance 4, the fleet has 0 to 3"),
-        (["--outage", "0:2:1"], "end_s (1) must be after start_s (2)"),
-        (["--poll-interval-s", "-1"], "router.poll_interval_s"),
-        (["--think-s", "1"], "add closed_loop: true"),
-        (["--kill-interactions"], "rate_limit.requests_per_minute: this key is required"),
-        (["--rate-limit", "0"], "rate_limit.requests_per_minute"),
+        (["--outage", "4:1:2"], "--outage: there is no instance 4, the fleet has 0 to 3"),
+        (["--outage", "0:2:1"], "--outage 0:2:1: end_s (1) must be after start_s (2)"),
+        (["--outage", "0:1:3", "--outage", "0:2:4"], "--outage: outages of instance 0 overlap"),
+        (["--poll-interval-s", "-1"], "--poll-interval-s: must be greater than or equal to 0"),
+        (["--think-s", "1"], "--think-s is for clients that wait: add --closed-loop"),
+        (["--think-s", "-1", "--closed-loop"], "--think-s: must be greater than"),
+        (["--kill-interactions"], "--kill-interactions is for a rate limit: add --rate-limit N"),
+        (["--rate-limit", "0"], "--rate-limit: must be greater than or equal to 1, not 0"),
+        (["--sigma", "-1"], "--sigma: must be greater than or equal to 0, not -1"),
     ],
 )
 def test_wrong_use_is_told_in_one_line(words: list[str], said: str, capsys: Any) -> None:
     assert main(["simulate", "--scenario", SCENARIO, "--limit", "10", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+    assert ".yaml" not in error and "__root__" not in error
+
+
+def test_faults_of_a_file_are_not_blamed_on_flags(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"extends: {SCENARIO}\nrouter: {{poll_interval_s: -1}}\n")
+    assert main(["simulate", "--scenario", str(path), "--outage", "0:1:2"]) == 2
+    assert f"{path}: router.poll_interval_s: must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--queue", "vtc"), "scheduler vtc is for several tenants, and all requests are of one"),
+        (("--rate-limit", "900"), "the rate limit is for each tenant, and all requests are of one"),
+        (("--closed-loop",), "clients wait for answers (closed loop), but every interaction is a"),
+        (("--outage", "1:5000:5001"), "instance 1 is down from 5000 s, but the last request fin"),
+    ],
+)
+def test_settings_without_effect_are_noted(words: tuple[str, ...], told: str, capsys: Any) -> None:
+    assert main(["simulate", "--scenario", SCENARIO, "--limit", "30", *words]) == 0
+    error = capsys.readouterr().err
+    assert f"note: {told}" in error and error.count("note:") == 1
+
+
+def test_settings_with_effect_are_not_noted(files: list[str], capsys: Any) -> None:
+    words = ("--queue", "vtc", "--rate-limit", "20", "--closed-loop", "--outage", "0:1:2")
+    assert main(["simulate", *files, *words]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_models_that_nobody_serves_or_asks_for_are_told(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "mine.yaml"
+    group = "{preset: v100-llama2-7b, serves: Foo}"
+    text = f"fleet: {{groups: {{a: {group}}}}}\n"
+    text += "workload: {kind: router_mix, rate: 5, requests: 20}\n"
+    path.write_text(text)
+    assert main(["simulate", "--scenario", str(path)]) == 0
+    assert "note: instances serve Foo, but no request asks for" in capsys.readouterr().err
+    path.write_text(text + "clients: {models: {Bar: 1}}\n")
+    assert main(["simulate", "--scenario", str(path)]) == 0
+    out, error = capsys.readouterr()
+    assert "20 requests for model Bar, which no instance serves, will be rejected" in error
+    assert "by 1 instance\nrejected: 20, no instance serves the model\n" in out
+    assert benchmark(tmp_path / "out", "--scenarios", str(path)) == 0
+    assert "note: mine: 150 requests for model Bar" in capsys.readouterr().err
+
+
+def test_weights_of_the_table_served_are_told(files: list[str], capsys: Any) -> None:
+    assert main(["simulate", *files, "--queue", "wsc"]) == 0
+    told = "conditions: scheduler wsc (knows the mean answers of this table)"
+    assert told in capsys.readouterr().out
+    assert main(["catalogue", "schedulers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    knowing = [line.split()[0] for line in lines if "knows the table's mean answers" in line]
+    assert knowing == ["wsc", "wsc_at_end"]
 
 
 def benchmark(folder: Path, *words: str) -> int:
@@ -191,6 +250,8 @@ def test_losses_stand_in_tables_where_there_are_some(tmp_path: Path, capsys: Any
         (("--queue", "vtc", "--agent", "x"), "--queue does not reach --agent"),
         (("--poll-interval-s", "1", "--poll-intervals", "2"), "give one of them"),
         (("--poll-intervals", "2", "2"), "is given twice"),
+        (("--poll-intervals", "2", "-1"), "--poll-intervals -1: give seconds, 0 or more"),
+        (("--requests", "0"), "--requests 0: give 1 or more"),
     ],
 )
 def test_what_does_not_go_together(

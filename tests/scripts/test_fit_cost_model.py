@@ -45,7 +45,9 @@ def test_a_known_law_is_found_again_and_put_into_the_table(tmp_path, capsys, mon
     law = written(path)
     words = ["fit-cost-model", "--steps", str(path), "-o", str(out)]
     assert main([*words, "--json"]) == 0
-    families = json.loads(capsys.readouterr().out)["families"]
+    shown = json.loads(capsys.readouterr().out)
+    families = shown["families"]
+    assert shown["written"] == str(out / "calibration.csv")
     assert {row["step"] for row in families if row["family"] == "steps"} == {
         "prefill",
         "decode",

@@ -12,6 +12,7 @@ from envs.hardware.fitting.rows import calibration_row
 from envs.hardware.fitting.steps import fit_steps
 from scripts.cli import main
 from scripts.profiling import steps
+from scripts.profiling.clock import Timing
 from scripts.profiling.grid import Point
 from tests.scripts.tiny_model import stack_of, write_config
 
@@ -61,7 +62,7 @@ def test_profile_then_fit_gives_a_cost_model(words, tmp_path, capsys):
     rows = pd.read_csv(path)
     assert len(rows) == 18 and (rows["seconds"] > 0).all()
     assert (rows["p10_s"] <= rows["seconds"]).all() and (rows["seconds"] <= rows["p90_s"]).all()
-    notes = json.loads((tmp_path / "steps.json").read_text())
+    notes = json.loads((tmp_path / "steps.csv.json").read_text())
     assert notes["identity"]["layers_timed"] == 4 and notes["attention"] == "lower_right"
     assert notes["clocks"] and notes["date"] and "whole steps" in notes["how"]
 
@@ -101,9 +102,29 @@ def test_rows_of_other_settings_are_not_mixed(words, tmp_path, capsys):
     assert "timed with another layers_timed" in capsys.readouterr().err
     assert main([*words, "--layers", "2", "--overwrite", "--dtype", "bf16"]) == 0
     assert "2 of 4 layers were timed and scaled" in capsys.readouterr().out
-    (tmp_path / "steps.json").unlink()
+    (tmp_path / "steps.csv.json").unlink()
     assert main(words) == 2
     assert "nobody knows how it was timed" in capsys.readouterr().err
+
+
+def test_files_of_others_stay_as_they_are(words, config, tmp_path, capsys):
+    steps_file = config.with_suffix(".csv")
+    before = config.read_text()
+    for more in ([], ["--overwrite"]):
+        assert main([*words, *more, "-o", str(steps_file)]) == 0
+        assert config.read_text() == before
+    other = tmp_path / "other.csv.json"
+    for text in ("{}", '{"identity": 3}', "not JSON"):
+        other.write_text(text)
+        for more in ([], ["--overwrite"]):
+            assert main([*words, *more, "-o", str(tmp_path / "other.csv")]) == 2
+            assert "other.csv.json would take the notes" in capsys.readouterr().err
+            assert other.read_text() == text and not (tmp_path / "other.csv").exists()
+    own = tmp_path / "own.csv"
+    own.write_text("arrival_s,prompt_tokens\n")
+    assert main([*words, "--overwrite", "-o", str(own)]) == 2
+    assert "own.csv holds no timed steps" in capsys.readouterr().err
+    assert own.read_text() == "arrival_s,prompt_tokens\n"
 
 
 def test_an_interrupted_run_keeps_its_rows(words, tmp_path, monkeypatch):
@@ -118,7 +139,16 @@ def test_an_interrupted_run_keeps_its_rows(words, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "_time", interrupt)
     assert main(words) == 130
     assert len(pd.read_csv(tmp_path / "steps.csv")) == 4
-    assert json.loads((tmp_path / "steps.json").read_text())["clocks"]
+    assert json.loads((tmp_path / "steps.csv.json").read_text())["clocks"]
+
+
+def test_a_wide_spread_is_warned_of(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(steps, "measure", lambda *_: Timing(1.0, 0.9, 1.6, repeats=3))
+    assert main(words) == 0
+    assert "warning: 18 of 18 steps spread by more than 50%" in capsys.readouterr().err
+    monkeypatch.setattr(steps, "measure", lambda *_: Timing(1.0, 0.9, 1.3, repeats=3))
+    assert main([*words, "--overwrite"]) == 0
+    assert "spread by" not in capsys.readouterr().err
 
 
 def test_a_step_without_memory_is_left_out(words, monkeypatch, capsys):
@@ -136,9 +166,6 @@ def test_a_step_without_memory_is_left_out(words, monkeypatch, capsys):
 
 
 def test_layers_are_scaled_to_the_depth(config, monkeypatch):
-    from scripts.profiling import steps
-    from scripts.profiling.clock import Timing
-
     stack = stack_of(config, layers=1)
     seconds = iter([3.0, 0.5])
     monkeypatch.setattr(steps, "measure", lambda *_: Timing(*([next(seconds)] * 3), repeats=3))

@@ -74,17 +74,51 @@ def test_outcomes_are_those_of_a_simulation(
 
 
 def test_text_of_a_synthetic_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out.parquet"
+    out = tmp_path / "new" / "folder" / "out.parquet"
     words = ("--requests", 2000, "--rate", 6, "--rows", 500)
     assert replay(*words, "-o", out) == 0
     text = capsys.readouterr().out
     assert "jsq: 2,000 of 2,000 requests served by 4 instances" in text
+    assert (
+        "fleet: 4 x Llama-2-7B" in text and "step times:" in text and "requests within" not in text
+    )
     assert "requests/s" in text and "peak memory" in text and "out.parquet" in text
     assert pq.ParquetFile(out).num_row_groups == 5
     assert replay(*words, "-o", out) == 2
     assert "out.parquet exists" in capsys.readouterr().err
     assert replay(*words, "-o", out, "--overwrite", "--seed", 1) == 0
     assert len(read(out)) == 2000
+
+
+def test_objectives_are_told_as_by_simulate(
+    fleet: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trace = sample().write(tmp_path / "log.parquet")
+    limits = ("--slo-ttft", 0.5, "--slo-e2e", 20)
+    assert replay(trace, "--fleet", fleet, *limits) == 0
+    shown = capfd.readouterr().out
+    assert main(["simulate", "--trace", str(trace), "--fleet", fleet, *map(str, limits)]) == 0
+    simulated = capfd.readouterr().out
+    (line,) = (line for line in shown.splitlines() if "requests within" in line)
+    assert line.split() in [other.split() for other in simulated.splitlines()]
+    told = "\nrejected: 1, exceeds the KV cache of every instance\n"
+    assert told in shown and told in simulated
+    assert replay(trace, "--fleet", fleet, "--json") == 0
+    assert "good_requests" not in json.loads(capfd.readouterr().out)["summary"]
+    assert replay(trace, "--fleet", fleet, *limits, "--json") == 0
+    found = json.loads(capfd.readouterr().out)["summary"]
+    assert found["slo_attainment"] == found["good_requests"] / 300
+
+
+@pytest.mark.parametrize("option", ["queue: edf", "prefix_cache: true", "adapter_tokens: 5"])
+def test_what_a_stream_cannot_have_is_named(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text(FLEET.replace("2000}", f"2000, {option}}}"))
+    assert replay("--requests", 5, "--rate", 1, "--fleet", path) == 2
+    error = capsys.readouterr().err
+    assert option.partition(":")[0] in error and f"--fleet {path}" in error
 
 
 def test_parts_change_nothing(fleet: str, tmp_path: Path) -> None:
@@ -149,7 +183,7 @@ def test_a_fault_in_the_middle_keeps_what_was_written(
     ("words", "said"),
     [
         ([], "give TRACE, or --requests"),
-        (["log.csv", "--requests", "5"], "give TRACE, or --requests"),
+        (["log.csv", "--requests", "5"], "log.csv and --requests 5 are both given: give one"),
         (["log.csv"], "log.csv: the file does not exist"),
         (["log.csv", "--rate", "5"], "--rate goes with --requests"),
         (["--requests", "5"], "--requests needs --rate"),

@@ -38,6 +38,7 @@ def test_a_trace_on_a_fleet(files, tmp_path, capsys):
     assert simulate("--trace", trace, "--fleet", fleet, "--router", "jsq", "-o", str(out)) == 0
     text = capsys.readouterr().out
     assert "29 of 30 requests served, 1 rejected by 2 instances" in text
+    assert "rejected: 1, exceeds the KV cache of every instance\n" in text
     summary = json.loads((out / "summary.json").read_text())
     requests = pd.read_parquet(out / "requests.parquet")
     e2e = (requests["finish_s"] - requests["arrival_s"]).mean()
