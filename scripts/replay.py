@@ -34,8 +34,6 @@ EXAMPLE = """servegym replay requests.parquet --fleet fleet.yaml -o outcomes.par
 
 _INTERRUPTED = 130
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99")
-_SCHEDULERS = ("fcfs", "sjf", "srpt", "pf")
-"""Those that look only at the requests that wait."""
 _TITLES = {"e2e": "end to end (s)", "ttft": "first token (s)"}
 
 
@@ -184,9 +182,11 @@ def _told_or_predicted(parts: Iterator[RequestTable], seed: int) -> Iterator[Req
 
 def _refuse_what_needs_the_table(fleet: str, engines: Sequence[EngineConfig]) -> None:
     """Name the option of the fleet that a stream, of which the past is forgotten, cannot have."""
+    from envs.simulator.build import ROW_ALONE
+
     for engine in engines:
         needs = {
-            f"queue {engine.scheduler.name}": engine.scheduler.name not in _SCHEDULERS,
+            f"queue {engine.scheduler.name}": engine.scheduler not in ROW_ALONE,
             "prefix_cache": engine.prefix_cache,
             f"adapter_tokens {engine.adapter_tokens}": engine.adapter_tokens > 0,
         }
