@@ -10,7 +10,7 @@ from numba import types
 
 from envs.routing.layout import ENV_DTYPE, STEP_VALUES
 from envs.routing.observation import observe, observe_engines, outstanding
-from envs.simulator.jit import compile_function, compiled
+from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.layout import HEAD_DTYPE, PS_PER_S, ROUTE
 from envs.simulator.memory import all_instances, all_requests, array_at, candidates, record_at
@@ -171,9 +171,9 @@ def _step_all(
     return ended
 
 
-start_at = compile_function(_start_at, types.void(types.int64))
-transition_at = compile_function(_transition_at, types.void(types.int64, types.int64))
-step_all = compile_function(
+start_at = EntryPoint(_start_at, types.void(types.int64))
+transition_at = EntryPoint(_transition_at, types.void(types.int64, types.int64))
+step_all = EntryPoint(
     _step_all,
     types.boolean(
         types.int64,

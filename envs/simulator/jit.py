@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,3 +71,23 @@ def inlined(function: F) -> F:
     dispatcher: Any = njit(error_model="numpy", forceinline=True)(function)
     result: F = dispatcher
     return result
+
+
+class EntryPoint:
+    """A function that Python calls, compiled for its signature when it is first called.
+
+    Each contains the machine code of all that it calls, and takes seconds to compile.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        """Take a plain function and its Numba signature."""
+        self.function, self.signature = function, signature
+
+    @cached_property
+    def compiled(self) -> Any:
+        """The compiled function."""
+        return compile_function(self.function, self.signature)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the compiled function."""
+        return self.compiled(*args)

@@ -11,7 +11,7 @@ from envs.simulator import queues
 from envs.simulator.batch import turn_away
 from envs.simulator.dispatch import receive
 from envs.simulator.instants import happen, next_time
-from envs.simulator.jit import compile_function, compiled, inlined
+from envs.simulator.jit import EntryPoint, compiled, inlined
 from envs.simulator.layout import (
     END,
     NEVER,
@@ -190,6 +190,6 @@ def _run(heads: np.ndarray, decide: Any, parameters: np.ndarray, memory: np.ndar
     return why
 
 
-advance = compile_function(_advance, types.int64(HEADS))
-apply = compile_function(_apply, types.boolean(HEADS, types.int64))
-run = compile_function(_run, types.int64(HEADS, ROUTING_FUNCTION, FLOAT64_1D, INT64_1D))
+advance = EntryPoint(_advance, types.int64(HEADS))
+apply = EntryPoint(_apply, types.boolean(HEADS, types.int64))
+run = EntryPoint(_run, types.int64(HEADS, ROUTING_FUNCTION, FLOAT64_1D, INT64_1D))
