@@ -58,12 +58,12 @@ def _weighted_sum(e: Any) -> float:
     )
 
 
-@compiled
-def start(e: Any) -> None:
-    """Run a fresh simulation to its first decision.
+def _start_at(address: int) -> None:
+    """Run a fresh simulation to its first decision, by the address of the environment's record.
 
     What requests wait before it (on a clock, to the first tick) counts in the first step.
     """
+    e = _env_at(address, 0)
     s = _head_at(e.head_at, 0)
     e.area_s = 0.0
     e.ended = 0 if proceed(s) == ROUTE else 1
@@ -110,11 +110,6 @@ def transition(e: Any, action: int) -> None:
         e.potential = e.value - math.exp(-e.dt_s / e.tau_s) * value
     e.value = value
     e.reward = _weighted_sum(e)
-
-
-def _start_at(address: int) -> None:
-    """`start` for Python, by the address of the environment's record."""
-    start(_env_at(address, 0))
 
 
 def _transition_at(address: int, action: int) -> None:

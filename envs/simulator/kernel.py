@@ -34,6 +34,7 @@ from envs.simulator.memory import (
     seen_requests,
     seen_running,
 )
+from envs.simulator.order import sort_in_place
 from envs.simulator.planning import plan
 from envs.simulator.policy import ROUTING_FUNCTION
 from envs.simulator.prediction import predicted_remaining
@@ -64,30 +65,6 @@ def _stuck(s: Any) -> bool:
 
 
 @compiled
-def _sort(values: np.ndarray, count: int) -> None:
-    """Sort the first few numbers in place."""
-    for j in range(1, count):
-        value, place = values[j], j
-        while place > 0 and values[place - 1] > value:
-            values[place] = values[place - 1]
-            place -= 1
-        values[place] = value
-
-
-@inlined
-def _start(s: Any) -> None:
-    """Have the instances that are inside no iteration plan, by index where they share counters."""
-    waiting = pending(s)
-    if s.pending_count > 1 and (s.counted == 1 or s.limit > 0):
-        _sort(waiting, s.pending_count)
-    for j in range(s.pending_count):
-        i = waiting[j]
-        engine(s, i).pending = 0
-        plan(s, i)
-    s.pending_count = 0
-
-
-@compiled
 def proceed(s: Any) -> int:
     """Run until a routing decision is due (ROUTE; `candidates` is filled) or all is done (END).
 
@@ -105,7 +82,13 @@ def proceed(s: Any) -> int:
                 return ROUTE
             s.phase = PHASE_START
         if s.phase == PHASE_START:
-            _start(s)
+            waiting = pending(s)
+            if s.pending_count > 1 and (s.counted == 1 or s.limit > 0):
+                sort_in_place(waiting, s.pending_count)  # they share counters
+            for j in range(s.pending_count):
+                engine(s, waiting[j]).pending = 0
+                plan(s, waiting[j])
+            s.pending_count = 0
             s.phase = PHASE_NEXT
         if s.more == 1 and s.next_arrival == s.count:
             return REFILL
