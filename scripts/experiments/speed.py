@@ -153,6 +153,8 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
     actions = np.random.default_rng(seed).integers(0, 4, (steps, copies))
     values, flags = np.empty((len(STEP_VALUES), copies)), np.empty((len(STEP_FLAGS), copies), bool)
     alone, whole = [], []
+    env.reset(seed=seed)
+    env.step(actions[0])  # compiles, untimed
     for number in range(rounds):
         env.reset(seed=seed + number * copies)
         over = np.zeros(copies, bool)
