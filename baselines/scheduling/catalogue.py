@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 from baselines.scheduling.counters import (
     PROFILED_COST,
     charge_ahead,
@@ -25,99 +28,70 @@ RPM_LIMITS = (5, 10, 15, 20, 30)
 FairServe's version sets `kill_interactions` as well.
 """
 
+
+def _counting(
+    name: str,
+    charge: Callable[..., int],
+    source: str,
+    *,
+    parameters: tuple[float, ...] = (1.0, 2.0),
+    parameter_names: tuple[str, ...] = _TOKENS,
+    lift: Literal["none", "queued", "last"] = "queued",
+    **others: Any,
+) -> Scheduler:
+    """A scheduler that serves the tenant of the smallest counter."""
+    return Scheduler(
+        name,
+        smallest_counter,
+        kind="tenant",
+        charge=charge,
+        lift=lift,
+        parameters=parameters,
+        parameter_names=parameter_names,
+        source=source,
+        **others,
+    )
+
+
 _ALL = (
-    Scheduler(
-        "vtc",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_tokens,
-        lift="queued",
-        parameters=(1.0, 2.0),
-        parameter_names=_TOKENS,
-        source=f"{VTC_SOURCE}, Alg. 2; counters lifted as in its artifact",
-    ),
-    Scheduler(
-        "vtc_paper",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_tokens,
-        lift="last",
-        parameters=(1.0, 2.0),
-        parameter_names=_TOKENS,
-        source=f"{VTC_SOURCE}, Alg. 2 with lines 8-10",
-    ),
-    Scheduler(
+    _counting("vtc", charge_tokens, f"{VTC_SOURCE}, Alg. 2; counters lifted as in its artifact"),
+    _counting("vtc_paper", charge_tokens, f"{VTC_SOURCE}, Alg. 2 with lines 8-10", lift="last"),
+    _counting(
         "vtc_artifact",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_tokens,
-        lift="queued",
+        charge_tokens,
+        f"{VTC_SOURCE}, artifact: with a token too many charged at each completion",
         overcharge=True,
-        parameters=(1.0, 2.0),
-        parameter_names=_TOKENS,
-        source=f"{VTC_SOURCE}, artifact: with a token too many charged at each completion",
     ),
-    Scheduler(
+    _counting(
         "lcf",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_tokens,
+        charge_tokens,
+        f"{VTC_SOURCE}: least counter first, VTC without the lift",
         lift="none",
-        parameters=(1.0, 2.0),
-        parameter_names=_TOKENS,
-        source=f"{VTC_SOURCE}: least counter first, VTC without the lift",
     ),
-    Scheduler(
+    _counting(
         "vtc_predict",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_ahead,
-        lift="queued",
+        charge_ahead,
+        f"{VTC_SOURCE}, artifact: the tenant's running mean is charged ahead",
         parameters=(1.0, 2.0, 4.0, 1.0),
         parameter_names=_AHEAD,
-        source=f"{VTC_SOURCE}, artifact: the tenant's running mean is charged ahead",
     ),
-    Scheduler(
+    _counting(
         "vtc_predicted",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_ahead,
-        lift="queued",
+        charge_ahead,
+        f"{VTC_SOURCE}, 4.4: predicted outputs charged ahead; VTC-oracle with true ones",
         parameters=(1.0, 2.0, 4.0, 0.0),
         parameter_names=_AHEAD,
         uses_prediction=True,
-        source=f"{VTC_SOURCE}, 4.4: predicted outputs charged ahead; VTC-oracle with true ones",
     ),
-    Scheduler(
+    _counting(
         "vtc_profile",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_profile,
-        lift="queued",
+        charge_profile,
+        f"{VTC_SOURCE}, profiled cost of an A10G with a 7B model",
         parameters=PROFILED_COST,
         parameter_names=_PROFILE,
-        source=f"{VTC_SOURCE}, profiled cost of an A10G with a 7B model",
     ),
-    Scheduler(
-        "wsc",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_normalised,
-        lift="queued",
-        parameters=(1.0, 2.0),
-        parameter_names=_TOKENS,
-        source=f"{FAIRSERVE_SOURCE}, Eq. 3, charged as tokens come",
-    ),
-    Scheduler(
-        "wsc_at_end",
-        smallest_counter,
-        kind="tenant",
-        charge=charge_at_end,
-        lift="queued",
-        parameters=(1.0, 2.0),
-        parameter_names=_TOKENS,
-        source=f"{FAIRSERVE_SOURCE}, artifact: charged at completion",
-    ),
+    _counting("wsc", charge_normalised, f"{FAIRSERVE_SOURCE}, Eq. 3, charged as tokens come"),
+    _counting("wsc_at_end", charge_at_end, f"{FAIRSERVE_SOURCE}, artifact: charged at completion"),
 )
 _BY_NAME = {scheduler.name: scheduler for scheduler in _ALL}
 

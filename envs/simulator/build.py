@@ -222,15 +222,13 @@ def _write_instances(
         kind = (engine.cost, engine.max_num_seqs, engine.max_batched_tokens)
         tables, at = each[kinds.index(kind)]
         row["decode_at"], row["prefill_at"], row["sequence_at"] = at
-        row["context_ps"] = tables.context_ps
-        row["mixed_context_ps"] = tables.mixed_context_ps
-        row["attention_ps"] = tables.attention_ps
-        row["prefill_tail_ps"] = tables.prefill_tail_ps
+        for name in ("context_ps", "mixed_context_ps", "attention_ps", "prefill_tail_ps"):
+            row[name] = getattr(tables, name)
         row["kv_capacity"] = engine.kv_capacity_tokens
         row["watermark"] = engine.watermark_tokens
         row["room"] = engine.largest_request_tokens
-        row["max_num_seqs"] = engine.max_num_seqs
-        row["max_batched_tokens"] = engine.max_batched_tokens
+        for name in ("max_num_seqs", "max_batched_tokens"):
+            row[name] = getattr(engine, name)
         row["batching"] = BATCHING.index(engine.batching)
         row["model"] = list(models).index(engine.model) if engine.model else -1
     return packed
@@ -286,10 +284,8 @@ def _engines(
 def _requests(columns: Columns, options: Options) -> np.ndarray:
     requests = np.zeros(len(columns.arrival_ps), REQUEST_DTYPE)
     requests["arrival_ps"] = columns.arrival_ps
-    requests["prompt"] = columns.prompt
-    requests["predicted"] = columns.predicted
-    requests["tier"] = columns.tier
-    requests["model"] = columns.model
+    for name in ("prompt", "predicted", "tier", "model"):
+        requests[name] = getattr(columns, name)
     requests["overrun_tokens"] = options.overrun_tokens
     requests["overrun_percent"] = options.overrun_percent
     for name in ("dispatch_ps", "admit_ps", "first_token_ps", "finish_ps", "instance"):

@@ -35,7 +35,7 @@ def source_fingerprint() -> str:
 
 @cache
 def _announce() -> None:
-    text = "ServeGym: compiling the simulator for this machine, once; up to a minute ..."
+    text = "ServeGym: compiling the simulator for this machine, once; about a minute ..."
     print(text, file=sys.stderr, flush=True)
 
 

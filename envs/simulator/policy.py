@@ -17,6 +17,7 @@ from numba import types
 from envs.simulator.config import QueueOrder
 from envs.simulator.jit import compile_function
 from envs.simulator.memory import FLOAT64_1D, INSTANCES, INT32_2D, INT64_1D, REQUESTS
+from envs.simulator.parameters import replaced
 
 ROUTING_SIGNATURE = types.int64(
     types.int64, INSTANCES, REQUESTS, INT32_2D, INT64_1D, FLOAT64_1D, INT64_1D
@@ -79,12 +80,7 @@ class RoutingPolicy:
         Raises:
             ValueError: A name is unknown; the message lists those that exist.
         """
-        unknown = set(values) - set(self.parameter_names)
-        if unknown:
-            known = ", ".join(self.parameter_names) or "none"
-            raise ValueError(f"{self.name} has no parameter {sorted(unknown)}; it has: {known}")
-        current = dict(zip(self.parameter_names, self.parameters, strict=True)) | values
-        return replace(self, parameters=tuple(current.values()))
+        return replace(self, parameters=replaced(self, values))
 
     def memory(self, instances: int, seed: int) -> np.ndarray:
         """Fresh memory for one run."""

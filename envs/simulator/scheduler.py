@@ -35,6 +35,7 @@ from envs.simulator.layout import (
     TOKENS,
     TRAITS_DTYPE,
 )
+from envs.simulator.parameters import replaced
 from envs.simulator.prediction import predicted_remaining
 
 __all__ = ["ADMIT", "ARRIVE", "FINISH", "SCHEDULERS", "TOKENS", "Scheduler", "scheduler"]
@@ -157,12 +158,7 @@ class Scheduler:
         Raises:
             ValueError: A name is unknown; the message lists those that exist.
         """
-        unknown = set(values) - set(self.parameter_names)
-        if unknown:
-            known = ", ".join(self.parameter_names) or "none"
-            raise ValueError(f"{self.name} has no parameter {sorted(unknown)}; it has: {known}")
-        current = dict(zip(self.parameter_names, self.parameters, strict=True)) | values
-        return replace(self, parameters=tuple(current.values()))
+        return replace(self, parameters=replaced(self, values))
 
     def write(self, row: np.void) -> None:
         """Write the record that the kernel reads; addresses hold for this process alone."""

@@ -13,6 +13,17 @@ from tests.simulator.differential import FIELDS, Trace, kernel_trace, reference_
 
 # Prefill: 100 + n.  Decode: 10.
 FLAT = TableCost(decode_base=10, decode_step=0, prefill_base=100, prefill_step=1)
+# Decode: 10 + b + 2 C.  With prefill: 100 + (b + n) + 7 b + 3 C + 5 S.
+EVERY_TERM = TableCost(
+    decode_base=10,
+    decode_step=1,
+    prefill_base=100,
+    prefill_step=1,
+    sequence_step=7,
+    context_ps=2,
+    mixed_context_ps=3,
+    attention_ps=5,
+)
 ENGINE = Engine(
     cost=FLAT, kv_capacity_tokens=1000, max_num_seqs=4, max_batched_tokens=100, watermark=0.0
 )

@@ -18,22 +18,12 @@ from tests.reference_simulator import (
     ReferenceView,
     reference_simulate,
 )
-from tests.simulator.case import Case, Engine, TableCost
+from tests.simulator.both import EVERY_TERM
+from tests.simulator.case import Case, Engine
 from tests.simulator.cases import random_case
 from tests.simulator.differential import run_reference
 
-# decode: 10 + b + 2 C.  With prefill: 100 + (b + n) + 7 b + 3 C + 5 S.
-COST = TableCost(
-    decode_base=10,
-    decode_step=1,
-    prefill_base=100,
-    prefill_step=1,
-    sequence_step=7,
-    context_ps=2,
-    mixed_context_ps=3,
-    attention_ps=5,
-    prefill_tail_ps=50,
-)
+COST = dataclasses.replace(EVERY_TERM, prefill_tail_ps=50)
 ENGINE = Engine(
     cost=COST,
     kv_capacity_tokens=1000,

@@ -16,24 +16,12 @@ from tests.reference_simulator import (
     SERVED,
     UNFINISHED,
 )
-from tests.simulator.both import Run, case, column, engine, on_both
-from tests.simulator.case import Limit, Row, Script, TableCost
+from tests.simulator.both import EVERY_TERM, Run, case, column, engine, on_both
+from tests.simulator.case import Limit, Row, Script
 from tests.simulator.cases import EIGHTH_OF_A_SECOND
 from tests.simulator.differential import kernel_table
 
 SECOND = 8 * EIGHTH_OF_A_SECOND
-
-# decode: 10 + b + 2 C.  With prefill: 100 + (b + n) + 7 b + 3 C + 5 S.
-COST = TableCost(
-    decode_base=10,
-    decode_step=1,
-    prefill_base=100,
-    prefill_step=1,
-    sequence_step=7,
-    context_ps=2,
-    mixed_context_ps=3,
-    attention_ps=5,
-)
 
 
 @on_both
@@ -101,7 +89,7 @@ def test_blocks_are_taken_whole(run: Run, block: int, admitted: int) -> None:
 def test_a_prefix_hit_saves_its_prefill(run: Run, block: int, hit: int) -> None:
     """The first takes 108 + 5 * 36 = 288; of the second `hit` tokens are history."""
     rows = [Row(0, 8, 1, prefix=5, prefix_tokens=6), Row(1000, 8, 1, prefix=5, prefix_tokens=6)]
-    fleet = [engine(cost=COST, prefix_cache=True, kv_block_tokens=block)]
+    fleet = [engine(cost=EVERY_TERM, prefix_cache=True, kv_block_tokens=block)]
     trace = run(case(rows, fleet))
     n = 8 - hit
     second = 100 + n + 5 * (n * hit + n * (n + 1) // 2)
@@ -128,7 +116,7 @@ def test_a_preempted_request_keeps_what_is_not_overwritten(run: Run) -> None:
 
     Its prefill is then of 4 tokens over 1: 104 + 5 * (4 + 10) = 174, and a decode 11 + 2 * 6 = 23.
     """
-    tight = engine(cost=COST, kv_capacity_tokens=8, prefix_cache=True)
+    tight = engine(cost=EVERY_TERM, kv_capacity_tokens=8, prefix_cache=True)
     trace = run(case([Row(0, 3, 4), Row(0, 3, 4)], [tight]))
     assert column(trace, "preemptions") == [0, 1]
     assert column(trace, "finish_ps") == [238, 238 + 174 + 23]

@@ -131,8 +131,11 @@ def test_client_windows(effort: Effort, tmp_path: Path) -> None:
             changed = table.drop_columns([name])
         else:
             changed = table.slice(data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2)))
-        for file, content in {**tables, path: changed}.items():
-            pq.write_table(content, file)
+        try:
+            for file, content in {**tables, path: changed}.items():
+                pq.write_table(content, file)
+        except ARROW_REFUSES:
+            return
         missing = data.draw(st.sampled_from(["borrow", "drop"]))
         check_read(trace, lambda file: read_trace(file, "servegen", missing_lengths=missing))
 
