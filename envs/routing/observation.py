@@ -50,6 +50,8 @@ _FUTURE_SCALE = np.array([f.scale for f in FUTURE_FEATURES])
 _FUTURE_HIGH = np.array([f.high for f in FUTURE_FEATURES])
 _HORIZONS_PS = np.array([round(h * PS_PER_S) for h in HORIZONS_S])
 _DAY_S = 86_400.0
+_LIVE_FEATURES = 12
+"""Features of an instance that change in an episode; its costs come after them."""
 
 
 @compiled
@@ -81,13 +83,6 @@ def _observe_requests(e: Any, s: Any) -> None:
         out[at + 5] = (s.now_ps - row.arrival_ps) / PS_PER_S
         for f in range(width):
             out[at + f] = min(out[at + f] / _REQUEST_SCALE[f], _REQUEST_HIGH[f])
-
-
-@compiled
-def _put(out: Any, at: int, feature: int, value: float) -> None:
-    """Write one feature of an instance; the quantity is rounded to float32 before it is scaled."""
-    scaled = np.float32(value) / _INSTANCE_SCALE[feature]
-    out[at + feature] = min(scaled, _INSTANCE_HIGH[feature])
 
 
 @compiled
@@ -131,18 +126,20 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
             and used + request(s, head).prompt + inst.watermark <= inst.kv_capacity
         )
     kv, slots = inst.kv_capacity, inst.max_num_seqs
-    _put(out, at, 0, inst.waiting)
-    _put(out, at, 1, inst.waiting_tokens / kv)
-    _put(out, at, 2, inst.short / slots)
-    _put(out, at, 3, (inst.medium - inst.short) / slots)
-    _put(out, at, 4, (inst.decoding - inst.medium) / slots)
-    _put(out, at, 5, inst.prefilling / slots)
-    _put(out, at, 6, used / kv)
-    _put(out, at, 7, (used + inst.waiting_tokens + work) / kv)
-    _put(out, at, 8, work)
-    _put(out, at, 9, earliest * step if inst.decoding > 0 else 0.0)
-    _put(out, at, 10, over / max(inst.decoding, 1))
-    _put(out, at, 11, step)
+    out[at] = inst.waiting
+    out[at + 1] = inst.waiting_tokens / kv
+    out[at + 2] = inst.short / slots
+    out[at + 3] = (inst.medium - inst.short) / slots
+    out[at + 4] = (inst.decoding - inst.medium) / slots
+    out[at + 5] = inst.prefilling / slots
+    out[at + 6] = used / kv
+    out[at + 7] = (used + inst.waiting_tokens + work) / kv
+    out[at + 8] = work
+    out[at + 9] = earliest * step if inst.decoding > 0 else 0.0
+    out[at + 10] = over / max(inst.decoding, 1)
+    out[at + 11] = step
+    for f in range(_LIVE_FEATURES):  # at once, since divisions are slow one by one
+        out[at + f] = min(out[at + f] / _INSTANCE_SCALE[f], _INSTANCE_HIGH[f])
     out[at + 14] = 1.0 if free else 0.0
     out[at + 15] = 1.0 if inst.decoding + inst.prefilling + inst.waiting == 0 else 0.0
     return step * work, step
@@ -157,8 +154,11 @@ def observe_engines(e: Any, s: Any) -> None:
         inst = instance(s, i)
         thousand = min(1_000, inst.max_batched_tokens)
         prefill = table(s, inst.prefill_at + thousand) / PS_PER_S * 1_000.0 / thousand
-        _put(out, i * width, 12, table(s, inst.decode_at + 1) / PS_PER_S)
-        _put(out, i * width, 13, prefill)
+        at = i * width
+        out[at + 12] = table(s, inst.decode_at + 1) / PS_PER_S
+        out[at + 13] = prefill
+        for f in range(_LIVE_FEATURES, _LIVE_FEATURES + 2):
+            out[at + f] = min(out[at + f] / _INSTANCE_SCALE[f], _INSTANCE_HIGH[f])
 
 
 @compiled

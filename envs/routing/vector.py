@@ -22,7 +22,10 @@ from envs.simulator.config import QueueOrder
 from envs.workloads import RequestTable
 
 _TERMS_FROM = len(STEP_VALUES) - len(TERMS)
-_COSTS = {name: STEP_VALUES.index(name) for name in ("preemptions", "slo_misses", "rejections")}
+_COSTS = tuple(
+    (name, f"_{name}", STEP_VALUES.index(name))
+    for name in ("preemptions", "slo_misses", "rejections")
+)
 
 
 class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -134,7 +137,8 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
             for i, task in enumerate(tasks)
         ]
         self._terms = [
-            (term, _TERMS_FROM + TERMS.index(term)) for term in self.reward.weights_in(0)
+            (term, f"_{term}", _TERMS_FROM + TERMS.index(term))
+            for term in self.reward.weights_in(0)
         ]
         self._address = int(self._records.ctypes.data)
         self._over = np.ones(num_envs, bool)
@@ -218,8 +222,8 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         values = np.empty((len(STEP_VALUES), self.num_envs))
         flags = np.empty((len(STEP_FLAGS), self.num_envs), bool)
         some_ended = transition.step_all(self._address, actions, self._over, values, flags)
-        terminated, truncated, obeyed = flags
-        stepped = ~self._over
+        terminated, truncated, obeyed = flags[0], flags[1], flags[2]
+        stepped = np.logical_not(self._over)
         begin, self._ended = self._ended, []
         endings: dict[str, Any] = {}
         if some_ended:
@@ -231,6 +235,8 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
         starts = [(i, self._begin(i, {})) for i in begin]
         infos = self._infos(values, obeyed, stepped) if len(begin) < self.num_envs else {}
         infos |= endings
+        if starts and "dt" in infos:  # marks of the new episodes are of these two alone
+            infos["_action_mask"] = infos["_dt"] = stepped.copy()
         for i, info in starts:
             infos = self._add_info(infos, info, i)
         return self._given(), values[0], terminated, truncated, infos
@@ -298,17 +304,16 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
     ) -> dict[str, Any]:
         """Infos of a step, with the marks of the copies that took it."""
         terms: dict[str, Any] = {}
-        for term, row in self._terms:
-            terms[term], terms[f"_{term}"] = values[row], stepped
+        for term, mark, row in self._terms:
+            terms[term], terms[mark] = values[row], stepped
         cost: dict[str, Any] = {}
-        for name, row in _COSTS.items():
-            cost[name], cost[f"_{name}"] = values[row], stepped
-        both = stepped.copy()
+        for name, mark, row in _COSTS:
+            cost[name], cost[mark] = values[row], stepped
         return {
             "action_mask": self._mask.copy(),
-            "_action_mask": both,
+            "_action_mask": stepped,
             "dt": values[1],
-            "_dt": both,
+            "_dt": stepped,
             "reward_terms": terms,
             "_reward_terms": stepped,
             "cost": cost,
