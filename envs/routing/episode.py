@@ -225,7 +225,7 @@ class Copy:
             buffer.fill(0.0)
         self.buffers["valid"][: len(self.simulation.fleet)] = 1.0
         self._bind()
-        transition.start_at(self._address)
+        transition.step_one(self._address, 0, True)
         self.check_clock()
         self.over = False
         info: dict[str, Any] = {"action_mask": self.mask.copy(), "dt": 0.0}
@@ -235,7 +235,7 @@ class Copy:
 
     def step(self, action: int) -> None:
         """Carry out one decision and run to the next."""
-        transition.transition_at(self._address, action)
+        transition.step_one(self._address, action, False)
 
     def observation(self) -> Observation:
         """What is observed now, in arrays of its own."""

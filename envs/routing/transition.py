@@ -19,6 +19,7 @@ from envs.simulator.mixing import mixing_impact
 TICK_S = 0.02
 """The paper's decision interval, the unit of its per-step penalties."""
 
+_ENV_BYTES = ENV_DTYPE.itemsize
 _env_at = record_at(ENV_DTYPE)
 _head_at = record_at(HEAD_DTYPE)
 _bytes_at = array_at(types.Array(types.int8, 1, "C"))
@@ -58,38 +59,39 @@ def _weighted_sum(e: Any) -> float:
     )
 
 
-def _start_at(address: int) -> None:
-    """Run a fresh simulation to its first decision, by the address of the environment's record.
+@compiled
+def _step(address: int, action: int, start: bool) -> None:
+    """Carry out an action and run to the next decision, by the address of the record.
 
-    What requests wait before it (on a clock, to the first tick) counts in the first step.
+    A masked action becomes a hold. `start` is the first call of an episode, which takes no
+    action; what requests wait before the first decision (on a clock, to the first tick) counts in
+    the first step. Results are left in the record.
     """
     e = _env_at(address, 0)
-    s = _head_at(e.head_at, 0)
-    e.area_s = 0.0
-    e.ended = 0 if proceed(s) == ROUTE else 1
-    observe_engines(e, s)
-    e.value = observe(e, s)
-
-
-@compiled
-def transition(e: Any, action: int) -> None:
-    """Carry out an action; a masked one becomes a hold. Results are left in the record."""
     s = _head_at(e.head_at, 0)
     before = s.now_ps
     served, good, good_tokens = s.served, s.good, s.good_tokens
     preemptions, misrouted = s.preemptions, s.misrouted
-    pressure = outstanding(s) if e.outstanding_weight != 0.0 else 0.0
-
-    hold = s.window * e.rows
-    legal = 0 <= action <= hold and _bytes_at(e.mask_at, hold + 1)[action] == 1
-    if not legal:
-        action = hold
-    e.mixing = _mixing_regret(e, s, action) if e.mixing_weight != 0.0 else 0.0
-    place, i = action // e.rows, action % e.rows
-    obeyed = carry_out(s, place * s.size + i if action < hold else -1)
-    e.obeyed = 1 if legal and obeyed else 0
+    pressure = 0.0
+    if not start:
+        if e.outstanding_weight != 0.0:
+            pressure = outstanding(s)
+        hold = s.window * e.rows
+        legal = 0 <= action <= hold and _bytes_at(e.mask_at, hold + 1)[action] == 1
+        if not legal:
+            action = hold
+        e.mixing = _mixing_regret(e, s, action) if e.mixing_weight != 0.0 else 0.0
+        place, i = action // e.rows, action % e.rows
+        obeyed = carry_out(s, place * s.size + i if action < hold else -1)
+        e.obeyed = 1 if legal and obeyed else 0
     e.ended = 0 if proceed(s) == ROUTE else 1
-
+    if start:
+        observe_engines(e, s)
+        e.area_s = 0.0
+    value = observe(e, s)
+    if start:
+        e.value = value
+        return
     e.dt_s = (s.now_ps - before) / PS_PER_S
     e.cut = 1 if s.now_ps >= e.horizon_ps else 0
     area = _area_s(s)
@@ -102,7 +104,6 @@ def transition(e: Any, action: int) -> None:
     e.preemptions = s.preemptions - preemptions
     e.slo_misses = (s.served - served) - (s.good - good)
     e.misrouted = s.misrouted - misrouted
-    value = observe(e, s)
     if e.ended == 1:
         value = 0.0
     e.potential = 0.0
@@ -110,11 +111,6 @@ def transition(e: Any, action: int) -> None:
         e.potential = e.value - math.exp(-e.dt_s / e.tau_s) * value
     e.value = value
     e.reward = _weighted_sum(e)
-
-
-def _transition_at(address: int, action: int) -> None:
-    """`transition` for Python, by the address of the environment's record."""
-    transition(_env_at(address, 0), action)
 
 
 # The order in which `_step_all` writes them.
@@ -127,7 +123,7 @@ assert STEP_VALUES == (
 def _step_all(
     address: int, actions: np.ndarray, skip: np.ndarray, values: np.ndarray, flags: np.ndarray
 ) -> bool:
-    """`transition` of every environment of a batch, whose records begin at an address.
+    """A step of every environment of a batch, whose records begin at an address.
 
     Args:
         address: Where the (n,) records lie.
@@ -145,8 +141,8 @@ def _step_all(
             values[:, k] = 0.0
             flags[:, k] = False
             continue
+        _step(address + k * _ENV_BYTES, actions[k], False)
         e = _env_at(address, k)
-        transition(e, actions[k])
         flags[0, k] = e.ended == 1
         flags[1, k] = e.cut == 1 and e.ended == 0
         flags[2, k] = e.obeyed == 1
@@ -166,8 +162,7 @@ def _step_all(
     return ended
 
 
-start_at = EntryPoint(_start_at, types.void(types.int64))
-transition_at = EntryPoint(_transition_at, types.void(types.int64, types.int64))
+step_one = EntryPoint(_step, types.void(types.int64, types.int64, types.boolean))
 step_all = EntryPoint(
     _step_all,
     types.boolean(

@@ -20,6 +20,7 @@ from envs.simulator.memory import (
     tenant,
     traits,
 )
+from envs.simulator.order import sort_in_place
 from envs.simulator.prediction import predicted_remaining
 
 _LOW = (1 << 31) - 1
@@ -97,7 +98,7 @@ def _peak(s: Any, i: int, r: int, ahead: int) -> int:
         order[j] = -(_remaining(s, i, other, generated) << 31) - length
     row = request(s, r)
     order[count] = -(_remaining(s, i, r, row.generated) << 31) - row.prompt - row.generated
-    order[: count + 1].sort()
+    sort_in_place(order, count + 1)
     most, lengths = 0, 0
     for k in range(count + 1):
         remaining, length = (-order[k]) >> 31, (-order[k]) & _LOW

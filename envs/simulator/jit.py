@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba import njit
+from numba import njit, types
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,8 +39,25 @@ def _announce() -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def compile_function(function: F, *signature: Any) -> F:
-    """Compile with Numba, at once for a signature or else on first use, and cache on disk.
+def _for_all_integers(dispatcher: Any) -> Any:
+    """Give compiled callers one version of a function for all integers, with 64-bit ones.
+
+    Numba would compile it anew for every mixture of 32-bit fields, 64-bit numbers and constants.
+    """
+    choose = dispatcher.get_call_template
+
+    def wide(kind: Any) -> Any:
+        return types.int64 if isinstance(kind, types.Integer) else types.unliteral(kind)
+
+    def get_call_template(args: Sequence[Any], kws: Mapping[str, Any]) -> Any:
+        return choose([wide(kind) for kind in args], {k: wide(v) for k, v in kws.items()})
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
+
+
+def compiled(function: F) -> F:
+    """Compile on first use, and cache on disk.
 
     Divisions follow NumPy (no zero check): divisors are validated where they enter.
     """
@@ -48,28 +65,32 @@ def compile_function(function: F, *signature: Any) -> F:
         dispatcher: Any = njit(cache=True, error_model="numpy", nogil=True)(function)
     except RuntimeError:  # no source file beside which the machine code could be kept
         dispatcher = njit(error_model="numpy", nogil=True)(function)
-    file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    file = _cache_file(dispatcher)
     if file is not None:
         file._source_stamp = (file._source_stamp, source_fingerprint())
-        if signature and not file._load_index():
-            _announce()
-    for types in signature:
-        dispatcher.compile(types)
-    if signature:
-        dispatcher.disable_compile()
+    result: F = _for_all_integers(dispatcher)
+    return result
+
+
+def compile_function(function: F, signature: Any) -> F:
+    """Compile for a signature, at once; `function` is a plain one or one of `compiled`."""
+    dispatcher: Any = function if hasattr(function, "py_func") else compiled(function)
+    file = _cache_file(dispatcher)
+    if file is not None and not file._load_index():
+        _announce()
+    dispatcher.compile(signature)
     result: F = dispatcher
     return result
 
 
-def compiled(function: F) -> F:
-    """Compile on first use."""
-    return compile_function(function)
+def _cache_file(dispatcher: Any) -> Any:
+    return getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
 
 
 def inlined(function: F) -> F:
     """Compile into every caller: for what runs at each event and is small or called once."""
     dispatcher: Any = njit(error_model="numpy", forceinline=True)(function)
-    result: F = dispatcher
+    result: F = _for_all_integers(dispatcher)
     return result
 
 
@@ -80,7 +101,7 @@ class EntryPoint:
     """
 
     def __init__(self, function: Callable[..., Any], signature: Any) -> None:
-        """Take a plain function and its Numba signature."""
+        """Take a function, plain or of `compiled`, and its Numba signature."""
         self.function, self.signature = function, signature
 
     @cached_property

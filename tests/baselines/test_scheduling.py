@@ -20,7 +20,7 @@ from baselines.scheduling.counters import (
     charge_tokens,
     smallest_counter,
 )
-from envs.simulator.jit import compile_function
+from envs.simulator.jit import compiled as compiled_function
 from envs.simulator.scheduler import ADMIT, ARRIVE, FINISH, TOKENS
 from envs.workloads import RequestTable
 
@@ -137,7 +137,7 @@ def test_the_smallest_counter_is_first() -> None:
 
 @pytest.mark.parametrize("charge", CHARGES)
 def test_compiled_charges_equal_plain_ones(charge: Any) -> None:
-    compiled = compile_function(charge)
+    compiled: Any = compiled_function(charge)
     rng = np.random.default_rng(4)
     for _ in range(20):
         request = np.zeros(1, REQUEST).view(np.recarray)
