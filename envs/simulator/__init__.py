@@ -1,6 +1,7 @@
 """The fleet simulator: exact, in integer picoseconds, compiled (docs/simulator.md)."""
 
 from envs.simulator.config import EngineConfig, Outage, RateLimit
+from envs.simulator.gate import Gate, Retry
 from envs.simulator.policy import HOLD, ROUTING_SIGNATURE, RoutingPolicy
 from envs.simulator.result import Result
 from envs.simulator.scheduler import SCHEDULERS, Scheduler
@@ -11,9 +12,11 @@ __all__ = [
     "ROUTING_SIGNATURE",
     "SCHEDULERS",
     "EngineConfig",
+    "Gate",
     "Outage",
     "RateLimit",
     "Result",
+    "Retry",
     "Router",
     "RoutingPolicy",
     "Scheduler",

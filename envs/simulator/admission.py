@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator import queues, tenants
+from envs.simulator import gateway, queues, tenants
 from envs.simulator.batch import generated_at, leave_counts, turn_away
 from envs.simulator.jit import compiled, inlined
-from envs.simulator.layout import ADMIT, GROWTH, ORACLE, REJECTED_INTERACTION
+from envs.simulator.judging import tell
+from envs.simulator.layout import (
+    ADMIT,
+    DROP,
+    GROWTH,
+    LET_IN,
+    ORACLE,
+    REJECTED_GATE,
+    REJECTED_INTERACTION,
+    REJECTED_PATIENCE,
+    TURN_AWAY,
+    WAIT,
+)
 from envs.simulator.memory import (
     engine,
+    gate,
     instance,
     killed,
     line,
@@ -155,9 +168,74 @@ def next_head(s: Any, i: int) -> int:
 def reject_at(s: Any, i: int, r: int, status: int) -> None:
     """Turn a request away that waits at instance i, in no queue."""
     leave_counts(s, i, r)
+    if s.counted == 1 and traits(s, r).entered == 1:
+        tenants.depart(s, r)
     turn_away(s, r, status)
     s.at_instances -= 1
     s.limited += 1
+
+
+@compiled
+def _look(s: Any, i: int, r: int, fit: bool) -> bool:
+    """What the admission policy says of the head: whether it is admitted.
+
+    One that is turned away or dropped leaves the queue, as `removed` says.
+    """
+    inst, eng = instance(s, i), engine(s, i)
+    verdict = gateway.look(s, r, 1 if fit else 0)
+    if verdict == LET_IN or (verdict == WAIT and fit and inst.decoding + inst.prefilling == 0):
+        return True
+    if verdict == TURN_AWAY or verdict == DROP:
+        queues.take(s, i, r)
+        eng.queued -= 1
+        if s.tracked == 1:
+            tenants.count_waiting(s, r, -1)
+        tell(s, r)
+        reject_at(s, i, r, REJECTED_GATE if verdict == TURN_AWAY else REJECTED_PATIENCE)
+        if gate(s).kills == 1:
+            killed(s, traits(s, r).interaction)[0] = 1
+        eng.removed = 1 if verdict == DROP else 2
+    return False
+
+
+@compiled
+def next_admission(s: Any, i: int) -> int:
+    """The next waiting request that instance i may admit now, -1 if there is none.
+
+    Up to `skip` requests that don't fit are set aside on the way.
+    """
+    eng = engine(s, i)
+    while eng.queued > 0:
+        r = eng.root if s.plain == 1 and eng.front < 0 else next_head(s, i)
+        if r < 0:
+            return -1
+        admitted = fits(s, i, r, 0)
+        if s.looks == 1:
+            eng.removed = 0
+            admitted = _look(s, i, r, admitted)
+            if eng.removed > 0:
+                inst = instance(s, i)
+                if eng.removed == 2 and inst.decoding + inst.prefilling > 0:
+                    return -1
+                continue
+        if admitted:
+            return r
+        if eng.skipped == eng.skip:
+            return -1
+        eng.aside = queues.set_aside(s, i, r, eng.aside)
+        eng.queued -= 1
+        eng.skipped += 1
+    return -1
+
+
+@compiled
+def end_attempt(s: Any, i: int) -> None:
+    """Put back what an admission has set aside."""
+    eng = engine(s, i)
+    queues.put_back(s, i, eng.aside)
+    eng.queued += eng.skipped
+    eng.skipped = 0
+    eng.aside = -1
 
 
 @inlined

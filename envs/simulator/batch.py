@@ -6,6 +6,7 @@ from typing import Any
 
 from envs.simulator import cache, queues, tenants
 from envs.simulator.jit import compiled, inlined
+from envs.simulator.judging import tell
 from envs.simulator.layout import (
     CLOCK_END_PS,
     FINISH,
@@ -20,6 +21,7 @@ from envs.simulator.memory import (
     engine,
     finish_iteration,
     instance,
+    interaction,
     outlived,
     output,
     request,
@@ -139,7 +141,13 @@ def finish(s: Any, i: int, r: int) -> None:
         s.good_tokens += tokens
     leave(s, i, r, row.prompt + tokens, 0)
     if s.counted == 1:
+        tenants.depart(s, r)
         tenants.charge(s, FINISH, 0, 0, r)
+    if s.gated == 1:
+        whole = interaction(s, traits(s, r).interaction)
+        whole.served += 1
+        whole.tokens += row.prompt + tokens
+        tell(s, r)
     if s.closed == 1:
         _release(s, r)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
 from envs.hardware import CostModel, StepTables
 from envs.simulator.config import ADMISSION, BATCHING, EngineConfig, Outage, RateLimit
+from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import (
     ARRAYS,
     ENGINE_DTYPE,
+    GATE_DTYPE,
     HEAD_DTYPE,
     INSTANCE_DTYPE,
+    INTERACTION_DTYPE,
     KEYED,
     LINE_DTYPE,
     LISTED,
@@ -54,6 +57,11 @@ class Columns:
     prefix: np.ndarray | int = -1
     prefix_tokens: np.ndarray | int = 0
     weight: np.ndarray | float = 1.0
+    typical_prompt: np.ndarray | float = 1.0
+    typical_output: np.ndarray | float = 1.0
+    interaction_cost: np.ndarray | float = 1.0
+    system: np.ndarray | int = 0
+    later: np.ndarray | int = 0
     think_ps: np.ndarray | int = 0
     tenant_weights: np.ndarray | None = None
 
@@ -69,6 +77,8 @@ class Options:
     models: Sequence[str] = ()
     closed_loop: bool = False
     rate_limit: RateLimit | None = None
+    gate: Gate | None = None
+    retry: Retry = field(default_factory=Retry)
     outages: Sequence[Outage] = ()
     poll_ps: int = 0
     overrun_tokens: int = 1
@@ -90,7 +100,9 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     ranked = any(scheduler not in ROW_ALONE for scheduler in schedulers)
     adapters = any(engine.adapter_tokens for engine in fleet)
     caches = any(engine.prefix_cache for engine in fleet)
-    traited = ranked or adapters or caches or options.closed_loop or options.rate_limit is not None
+    gate = options.gate
+    traited = ranked or adapters or caches or options.closed_loop or gate is not None
+    traited = traited or options.rate_limit is not None
 
     instances = np.zeros(size, INSTANCE_DTYPE)
     tables = _write_instances(instances, fleet, options.models)
@@ -102,11 +114,14 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     leaves = 1 << max(1, (size - 1).bit_length())
     tenants = _tenants(columns, int(np.max(columns.tenant, initial=0)) + 1)
     prefixes = int(traits["prefix"].max(initial=0)) + 1 if caches else 1
-    lined = ranked or adapters
+    lined = ranked or adapters or gate is not None
     lines = np.zeros((size, len(tenants)) if lined else (1, 1), LINE_DTYPE)
     lines["root"] = lines["tail"] = -1
     limit = _binding_limit(options.rate_limit, traits["tenant"])
     kills = limit > 0 and options.rate_limit is not None and options.rate_limit.kill_interactions
+    kills = kills or (gate is not None and gate.kills_interactions)
+    looks = gate is not None and gate.look is not None
+    interactions = int(traits["interaction"].max(initial=0)) + 1
     polled = options.poll_ps > 0
 
     arrays: dict[str, np.ndarray] = {
@@ -131,7 +146,10 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "active": np.zeros(lines.shape, np.int32),
         "prefixes": np.zeros((size, prefixes) if caches else (1, 1), PREFIX_DTYPE),
         "entries": np.full((len(tenants), max(limit, 1)) if limit else (1, 1), _LONG_AGO),
-        "killed": np.zeros(int(traits["interaction"].max(initial=0)) + 1, np.int8),
+        "killed": np.zeros(interactions, np.int8),
+        "applications": _accounts(int(traits["application"].max(initial=0)) + 1 if gate else 1),
+        "interactions": np.zeros(interactions if counted or gate else 1, INTERACTION_DTYPE),
+        "gate": np.zeros(1, GATE_DTYPE),
         "outages": _outages(options.outages),
         "seen_instances": instances.copy() if polled else np.zeros(1, INSTANCE_DTYPE),
         "seen_requests": requests.copy() if polled else np.zeros(1, REQUEST_DTYPE),
@@ -152,7 +170,10 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "traited": int(traited),
         "tracked": int(lined or counted),
         "counted": int(counted),
-        "closed": int(options.closed_loop),
+        "closed": int(options.closed_loop or gate is not None),
+        "gated": int(gate is not None),
+        "looks": int(looks),
+        "pause_ps": NEVER,
         "ingress": int(any(engine.intake_per_iteration for engine in fleet)),
         "overrun_tokens": max(options.overrun_tokens, 1),
         "overrun_percent": options.overrun_percent,
@@ -173,7 +194,12 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     for name, value in values.items():
         head[name] = value
     assert set(arrays) == set(ARRAYS)
-    return State.of(head, arrays, tuple(schedulers))
+    for row, scheduler in zip(arrays["schedulers"], schedulers, strict=True):
+        scheduler.write(row)
+    if gate is not None:
+        gate.write(arrays["gate"][0])
+        options.retry.write(arrays["gate"][0])
+    return State.of(head, arrays, tuple(schedulers), gate)
 
 
 def _binding_limit(rate_limit: RateLimit | None, tenant: np.ndarray) -> int:
@@ -260,8 +286,8 @@ def _engines(
     fleet: Sequence[EngineConfig], schedulers: Sequence[Scheduler], options: Options
 ) -> np.ndarray:
     size = len(fleet)
-    engines = np.zeros(size + 2, ENGINE_DTYPE)
-    for name in ("root", "tail", "front", "line_root", "line_tail"):
+    engines = np.zeros(size + 3, ENGINE_DTYPE)
+    for name in ("root", "tail", "front", "line_root", "line_tail", "aside"):
         engines[name] = -1
     for row, engine in zip(engines, fleet, strict=False):
         row["kind"] = engine.scheduler.queue_kind
@@ -272,6 +298,7 @@ def _engines(
         row["block"] = engine.kv_block_tokens
         row["adapter_tokens"] = engine.adapter_tokens
         row["caches"] = int(engine.prefix_cache)
+        row["skip"] = engine.skip_ahead
         row["freed"] = engine.kv_capacity_tokens
         if engine.scheduler.kind == "tenant" and engine.scheduler.rank is not None:
             row["root"] = 0  # active tenants
@@ -297,8 +324,13 @@ def _requests(columns: Columns, options: Options) -> np.ndarray:
 
 def _traits(columns: Columns, options: Options, requests: np.ndarray, caches: bool) -> np.ndarray:
     traits = np.zeros(len(requests), TRAITS_DTYPE)
-    for name in ("deadline_ps", "priority", "tenant", "application", "interaction", "weight"):
+    for name in (
+        *("deadline_ps", "priority", "tenant", "application", "interaction", "weight", "system"),
+        *("typical_prompt", "typical_output", "interaction_cost", "call_index", "later"),
+    ):
         traits[name] = getattr(columns, name)
+    for name in ("logged_ps", "next_of_tenant", "next_of_application"):
+        traits[name] = -1
     traits["prefix_tokens"] = np.minimum(columns.prefix_tokens, columns.prompt)
     cached = caches & (traits["prefix_tokens"] > 0)
     traits["prefix"] = np.where(cached, columns.prefix, -1)
@@ -322,9 +354,15 @@ def _chain(columns: Columns, traits: np.ndarray) -> None:
     traits["think_ps"] = columns.think_ps
 
 
+def _accounts(count: int) -> np.ndarray:
+    accounts = np.zeros(count, TENANT_DTYPE)
+    accounts["weight"] = 1.0
+    accounts["oldest"] = accounts["latest"] = -1
+    return accounts
+
+
 def _tenants(columns: Columns, count: int) -> np.ndarray:
-    tenants = np.zeros(count, TENANT_DTYPE)
-    tenants["weight"] = 1.0
+    tenants = _accounts(count)
     if columns.tenant_weights is not None:
         given = np.asarray(columns.tenant_weights, np.float64)
         if given.ndim != 1 or len(given) < count:

@@ -36,6 +36,8 @@ def columns_of(
     think_s: float | np.ndarray = 0.0,
     weights: np.ndarray | None = None,
     tenant_weights: np.ndarray | None = None,
+    typical: np.ndarray | None = None,
+    interaction_costs: np.ndarray | None = None,
 ) -> tuple[Columns, tuple[str, ...]]:
     """Columns of a table for a fleet, and the models that their codes stand for.
 
@@ -68,8 +70,20 @@ def columns_of(
         optional["interaction"] = np.arange(len(table))
     if "prefix_id" in given:
         optional["prefix"] = _prefixes(np.asarray(table.prefix_id))
+    if "system_tokens" in given:
+        optional["system"] = np.asarray(table.system_tokens)
+    if "calls_in_interaction" in given:
+        optional["later"] = table.calls_in_interaction - table.call_index - 1
     if weights is not None:
-        optional["weight"] = _positive(weights, len(table))
+        optional["weight"] = _positive(weights, len(table), "weights")
+    if interaction_costs is not None:
+        optional["interaction_cost"] = _positive(interaction_costs, len(table), "interaction_costs")
+    if typical is not None:
+        both = np.asarray(typical, np.float64)
+        if both.shape != (len(table), 2):
+            raise ValueError(f"typical must be ({len(table)}, 2): prompt and output tokens")
+        optional["typical_prompt"] = _positive(both[:, 0], len(table), "typical")
+        optional["typical_output"] = _positive(both[:, 1], len(table), "typical")
     think = np.asarray(think_s, np.float64)
     if think.shape not in ((), (len(table),)):
         raise ValueError(f"think_s is one number or {len(table)}, one a request")
@@ -109,8 +123,8 @@ def _prefixes(ids: np.ndarray) -> np.ndarray:
     return np.where(ids < 0, -1, codes - int(np.sum(values < 0)))
 
 
-def _positive(weights: np.ndarray, count: int) -> np.ndarray:
+def _positive(weights: np.ndarray, count: int, name: str) -> np.ndarray:
     values = np.asarray(weights, np.float64)
     if values.shape != (count,) or not np.all((values > 0) & np.isfinite(values)):
-        raise ValueError(f"weights must hold {count} positive numbers, one a request")
+        raise ValueError(f"{name} must hold {count} positive numbers, one a request")
     return values

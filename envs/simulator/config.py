@@ -31,6 +31,7 @@ _LIMITS = {
     "kv_block_tokens": (1, 2**20),
     "decode_steps": (0, 2**20),
     "intake_per_iteration": (0, 2**20),
+    "skip_ahead": (0, 2**20),
 }
 """Least and largest values: step times are tables by sequences and by tokens."""
 _LATEST_S = 9e6
@@ -61,6 +62,8 @@ class EngineConfig:
         prefix_cache: Whether KV that was given up is found again until it is overwritten.
         intake_per_iteration: Requests that the scheduler takes in after an iteration; 0 takes
             all at once (papers: FairServe's artifact reads about 2 messages a step).
+        skip_ahead: Waiting requests that do not fit which an admission may pass over to try those
+            behind them; 0 stops at the first (head of line, as the published systems do).
         model: Model that the instance serves; an empty name serves any.
         name: Label in reports.
         gpus: GPUs that the instance occupies.
@@ -83,6 +86,7 @@ class EngineConfig:
     decode_steps: int = 10
     prefix_cache: bool = False
     intake_per_iteration: int = 0
+    skip_ahead: int = 0
     model: str = ""
     name: str = ""
     gpus: int = 1

@@ -10,7 +10,7 @@ from envs.simulator.batch import enqueue, generated_at, join_counts, leave
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
 from envs.simulator.jit import compiled
-from envs.simulator.layout import ARRIVE, DECODE, GROWTH, IDLE, KEYED, MIXED, SLORA, STATIC_BATCH
+from envs.simulator.layout import DECODE, GROWTH, IDLE, KEYED, MIXED, SLORA, STATIC_BATCH
 from envs.simulator.memory import engine, instance, request, running, traits
 from envs.simulator.stretch import duration, iterations_within
 
@@ -29,7 +29,7 @@ def _enter(s: Any, i: int, r: int) -> None:
     if s.tracked == 1:
         tenants.count_waiting(s, r, 1)
     if s.counted == 1 and traits(s, r).entered == 0:
-        tenants.charge(s, ARRIVE, 0, 0, r)
+        tenants.arrive(s, r)
     if s.limit > 0 or s.counted == 1:
         traits(s, r).entered = 1
     enqueue(s, i, r)
@@ -109,8 +109,8 @@ def receive(s: Any, i: int, r: int) -> None:
     if eng.activity == IDLE:
         mark_pending(s, i)
     elif eng.activity == DECODE and inst.batching != STATIC_BATCH:
-        growth = eng.admission == GROWTH and eng.kind <= KEYED and s.kills == 0
-        if not growth or (eng.front < 0 and eng.root == r):
+        growth = eng.admission == GROWTH and eng.kind <= KEYED and s.kills == 0 and s.looks == 0
+        if not growth or eng.skip > 0 or (eng.front < 0 and eng.root == r):
             least = eng.decode_steps - eng.since_prefill if inst.batching == SLORA else 1
             cut = _cut(s, i, least)
             if cut < eng.planned and (not growth or fits(s, i, r, cut)):

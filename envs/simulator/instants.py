@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator import cache, queues
+from envs.simulator import cache, gateway, queues
 from envs.simulator.dispatch import strip, take_in
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
@@ -51,14 +51,18 @@ def _pass_time(s: Any, time_ps: int) -> None:
 @compiled
 def _arrive(s: Any, r: int) -> None:
     row = request(s, r)
-    s.arrived += 1
+    if s.gated == 0 or traits(s, r).logged_ps < 0:
+        s.arrived += 1
     s.trigger = 1
     s.events += 1
     if s.poll_ps > 0:
         all_seen = seen_requests(s)
         all_seen[r] = row
     if fits_some(s, r):
-        join_router_queue(s, r)
+        if s.gated == 1:
+            gateway.come(s, r)
+        else:
+            join_router_queue(s, r)
     else:
         row.status = REJECTED_FLEET
         s.rejected += 1
@@ -131,7 +135,8 @@ def _arrivals_of_clients(s: Any) -> None:
         if clients.root >= 0 and request(s, clients.root).key == s.now_ps:
             if r < 0 or clients.root < r:
                 r = queues.pop(s, s.size + 1)
-                request(s, r).arrival_ps = s.now_ps
+                if request(s, r).arrival_ps < 0:
+                    request(s, r).arrival_ps = s.now_ps
                 _arrive(s, r)
                 continue
         if r < 0:

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from envs.simulator import queues
+from envs.simulator import gateway, queues
 from envs.simulator.batch import turn_away
 from envs.simulator.dispatch import receive
 from envs.simulator.instants import happen, next_time
 from envs.simulator.jit import EntryPoint, compiled, inlined
 from envs.simulator.layout import (
+    ADMISSION,
     END,
     NEVER,
+    PAUSE,
     PHASE_DECIDE,
     PHASE_NEXT,
     PHASE_START,
@@ -68,11 +70,15 @@ def _stuck(s: Any) -> bool:
 def proceed(s: Any) -> int:
     """Run until a routing decision is due (ROUTE; `candidates` is filled) or all is done (END).
 
-    REFILL: the arrays hold no more requests, but more are to come.
+    REFILL: the arrays hold no more requests, but more are to come. ADMISSION: a decision on the
+    call at the head of the gate's queue is due. PAUSE: nothing more happens up to `pause_ps`.
     """
     s.due = 0
     while s.overflow == 0:
         if s.phase == PHASE_DECIDE:
+            if s.gated == 1 and engine(s, s.size + 2).root >= 0 and gateway.attend(s) >= 0:
+                s.due = 2
+                return ADMISSION
             if _decision_due(s):
                 if s.window == 1:
                     candidates(s)[0] = engine(s, s.size).root
@@ -99,6 +105,8 @@ def proceed(s: Any) -> int:
             if not _stuck(s):
                 return END
             s.held = 0
+        elif time > s.pause_ps:
+            return PAUSE
         else:
             happen(s, time)
         s.phase = PHASE_DECIDE
@@ -113,7 +121,7 @@ def carry_out(s: Any, action: int) -> bool:
         Whether the action was carried out as given; a hold with nothing in service, which
         could stick, becomes a dispatch of the head. Where no decision is due, nothing happens.
     """
-    if s.due == 0:
+    if s.due != 1:
         return False
     s.due = 0
     queue = candidates(s)

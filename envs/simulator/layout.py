@@ -17,7 +17,7 @@ CLOCK_END_PS = 9_200_000_000_000_000_000
 
 # Request status.
 SERVED, REJECTED_FLEET, REJECTED_INSTANCE, UNFINISHED = 0, 1, 2, 3
-REJECTED_LIMIT, REJECTED_INTERACTION = 4, 5
+REJECTED_LIMIT, REJECTED_INTERACTION, REJECTED_GATE, REJECTED_PATIENCE = 4, 5, 6, 7
 STATUS_TEXT = {
     SERVED: "served",
     REJECTED_FLEET: "rejected: exceeds the KV cache of every instance",
@@ -25,13 +25,15 @@ STATUS_TEXT = {
     UNFINISHED: "unfinished",
     REJECTED_LIMIT: "rejected: over the rate limit",
     REJECTED_INTERACTION: "rejected: an earlier call of the interaction was rejected",
+    REJECTED_GATE: "rejected: by the admission policy",
+    REJECTED_PATIENCE: "rejected: waited too long",
 }
 # What an instance is doing.
 IDLE, PREFILL, DECODE, MIXED = 0, 1, 2, 3
 # Where `advance` goes on.
 PHASE_NEXT, PHASE_DECIDE, PHASE_START = 0, 1, 2
 # What `advance` returns.
-END, ROUTE, REFILL = 0, 1, 2
+END, ROUTE, REFILL, ADMISSION, PAUSE = 0, 1, 2, 3, 4
 # Batching.
 PREFILL_FIRST, CHUNKED, SLORA, STATIC_BATCH = 0, 1, 2, 3
 # Admission tests.
@@ -41,6 +43,8 @@ GROWTH, RESERVE, ORACLE = 0, 1, 2
 LISTED, KEYED, SCANNED, BY_TENANT = 0, 1, 2, 3
 # Lifts of a tenant's counter.
 LIFT_NONE, LIFT_QUEUED, LIFT_LAST = 0, 1, 2
+# What an admission policy says of a call that arrives, or that is next in a waiting queue.
+LET_IN, TURN_AWAY, WAIT, DROP = 0, 1, 2, 3
 # Events that are charged to a tenant's counter.
 ARRIVE, ADMIT, TOKENS, FINISH = 0, 1, 2, 3
 
@@ -125,6 +129,10 @@ ENGINE_DTYPE = _aligned(
         ("charged", "i8"),  # decode iterations that are charged
         ("most_decoding", "i4"),  # largest batch and prefill so far, for the cost model's range
         ("most_prefill", "i4"),
+        ("skip", "i4"),  # requests that don't fit which an admission may pass over
+        ("skipped", "i4"),  # of which the one under way has
+        ("aside", "i4"),  # a list of them, -1 = none
+        ("removed", "i4"),  # what the admission policy did with the head
     ]
 )
 
@@ -158,7 +166,13 @@ TRAITS_DTYPE = _aligned(
     [
         ("deadline_ps", "i8"),
         ("prepaid", "i8"),  # for a scheduler's own use
+        ("tag", "i8"),  # the same, handed on from call to call of an interaction
+        ("reserved", "i8"),  # for an admission policy's own use
+        ("logged_ps", "i8"),  # when it first came to the admission policy
         ("weight", "f8"),  # expected cost of a typical call of its kind
+        ("typical_prompt", "f8"),  # its prompt tokens
+        ("typical_output", "f8"),  # its output tokens
+        ("interaction_cost", "f8"),  # expected cost of the whole interaction
         ("due_ps", "i8"),  # closed loop: its own arrival time
         ("think_ps", "i8"),  # closed loop: from the end of the call before it
         ("mark", "i8"),  # `freed` of its instance when it was preempted
@@ -173,6 +187,12 @@ TRAITS_DTYPE = _aligned(
         ("kept", "i4"),  # KV tokens that it left behind when it was preempted
         ("user", "i4"),  # 1 while it is a user of its prefix
         ("entered", "i4"),  # 1 once it has entered a waiting queue
+        ("system", "i4"),  # tokens of the system prompt
+        ("call_index", "i4"),  # calls of the interaction before it
+        ("later", "i4"),  # calls of the interaction after it, as declared
+        ("attempts", "i4"),  # times that it was sent again
+        ("next_of_tenant", "i4"),  # the next one that was logged, of its tenant
+        ("next_of_application", "i4"),
     ]
 )
 
@@ -184,6 +204,14 @@ TENANT_DTYPE = _aligned(
         ("seen", "i8"),
         ("weight", "f8"),
         ("entries", "i8"),  # requests that the rate limit let in so far
+        ("running", "i8"),  # its requests in service
+        ("open", "i8"),  # of these, calls that others of their interaction follow
+        # Calls in the minute up to its latest one, in order of their coming.
+        ("recent", "i8"),
+        ("recent_tokens", "i8"),  # their prompt tokens
+        ("oldest", "i4"),
+        ("latest", "i4"),
+        *[(f"g{k}", "i8") for k in range(4)],  # for an admission policy's own use
     ]
 )
 
@@ -205,13 +233,52 @@ PREFIX_DTYPE = _aligned(
     ]
 )
 
+INTERACTION_DTYPE = _aligned(
+    [
+        ("in_system", "i8"),  # its calls in waiting queues and in service
+        ("served", "i8"),
+        ("tokens", "i8"),  # prompt and output tokens of those served
+        ("tag", "i8"),  # for a scheduler's own use
+    ]
+)
+
 SCHEDULER_DTYPE = _aligned(
     [
         ("rank_at", "i8"),  # address of the compiled function, 0 = none
         ("charge_at", "i8"),
+        ("survey_at", "i8"),
+        ("now_ps", "i8"),  # at the latest charge
+        ("interactions", "i8"),  # with a call in a waiting queue or in service, at that time
+        ("surveyed", "i8"),  # requests that this look has surveyed so far
+        *[(f"m{k}", "f8") for k in range(6)],  # for its own use
         ("lift", "i8"),
         ("overcharge", "i8"),
         *[(f"p{k}", "f8") for k in range(8)],
+    ]
+)
+
+GATE_DTYPE = _aligned(
+    [
+        ("arrive_at", "i8"),  # addresses of the compiled functions, 0 = none
+        ("look_at", "i8"),
+        ("finish_at", "i8"),
+        ("kills", "i8"),  # a call that is turned away ends its interaction
+        ("asks", "i8"),  # the caller of the kernel decides on first calls
+        ("senses", "i8"),  # the state of the fleet is brought up to date
+        ("fits", "i8"),  # whether the call that is looked at fits
+        ("delay_ps", "i8"),  # until a call that waits comes again
+        ("retries", "i8"),  # times that a client sends a call again that was turned away
+        ("backoff_ps", "i8"),  # before the first; it doubles
+        ("patience_ps", "i8"),  # after which a client gives up
+        ("queue_limit", "f8"),  # waiting requests and share of KV that count as saturated
+        ("kv_limit", "f8"),
+        # State of the fleet.
+        ("saturation", "f8"),  # mean over instances, 1 = saturated
+        ("kv", "f8"),  # mean share of KV in use
+        ("waiting", "i8"),
+        ("in_service", "i8"),
+        *[(f"m{k}", "f8") for k in range(6)],  # for its own use
+        *[(f"p{k}", "f8") for k in range(12)],
     ]
 )
 
@@ -221,7 +288,7 @@ OUTAGE_DTYPE = _aligned([("time_ps", "i8"), ("instance", "i8"), ("down", "i8")])
 # option that is off have one row.
 ARRAYS = {
     "instances": INSTANCE_DTYPE,  # (N,)
-    "engines": ENGINE_DTYPE,  # (N + 2,); then the router queue and the clients of a closed loop
+    "engines": ENGINE_DTYPE,  # (N + 3,); then router queue, clients, and calls at the gate
     "requests": REQUEST_DTYPE,  # (R,)
     "output": np.dtype("i4"),  # (R,) true output tokens
     "running": np.dtype("i4"),  # (N, S) requests in decode (a heap by finish), then in prefill
@@ -242,6 +309,9 @@ ARRAYS = {
     "prefixes": PREFIX_DTYPE,  # (N, prefixes)
     "entries": np.dtype("i8"),  # (T, rate limit) times of the latest ones let in
     "killed": np.dtype("i1"),  # interactions that lost a call
+    "applications": TENANT_DTYPE,  # by code
+    "interactions": INTERACTION_DTYPE,
+    "gate": GATE_DTYPE,  # (1,)
     "outages": OUTAGE_DTYPE,  # in order of time
     "seen_instances": INSTANCE_DTYPE,  # (N,) at the router's last look
     "seen_requests": REQUEST_DTYPE,  # (R,)
@@ -268,7 +338,8 @@ HEAD_DTYPE = _aligned(
         ("served", "i8"),
         ("rejected", "i8"),
         ("misrouted", "i8"),  # of these, dispatched to an instance that can't serve them
-        ("limited", "i8"),  # of these, by the rate limit and what it ended
+        ("limited", "i8"),  # of these, by a limit or an admission policy and what it ended
+        ("deferred", "i8"),  # times that a call was to come again later
         ("interval_ps", "i8"),  # of clocked decisions; 0 = event-driven
         ("tick_due", "i8"),
         ("last_tick_ps", "i8"),
@@ -297,7 +368,11 @@ HEAD_DTYPE = _aligned(
         ("traited", "i8"),  # requests have traits
         ("tracked", "i8"),  # tenants' requests are counted, for adapters, ranks or counters
         ("counted", "i8"),  # tenants have counters
-        ("closed", "i8"),  # closed-loop clients
+        ("closed", "i8"),  # clients that send calls when others end, or send them again
+        ("gated", "i8"),  # there is an admission policy
+        ("looks", "i8"),  # it looks at the next call of a waiting queue
+        ("pause_ps", "i8"),  # nothing beyond this time happens
+        ("open_interactions", "i8"),  # with a call in a waiting queue or in service
         ("ingress", "i8"),  # some instance has an ingress
         ("overrun_tokens", "i8"),  # at least 1
         ("overrun_percent", "i8"),

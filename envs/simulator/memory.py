@@ -16,8 +16,10 @@ from numba.np.arrayobj import populate_array
 from envs.simulator.jit import compiled
 from envs.simulator.layout import (
     ENGINE_DTYPE,
+    GATE_DTYPE,
     HEAD_DTYPE,
     INSTANCE_DTYPE,
+    INTERACTION_DTYPE,
     LINE_DTYPE,
     OUTAGE_DTYPE,
     PREFIX_DTYPE,
@@ -95,6 +97,8 @@ _line_at = record_at(LINE_DTYPE)
 _prefix_at = record_at(PREFIX_DTYPE)
 _scheduler_at = record_at(SCHEDULER_DTYPE)
 _outage_at = record_at(OUTAGE_DTYPE)
+_interaction_at = record_at(INTERACTION_DTYPE)
+_gate_at = record_at(GATE_DTYPE)
 _instances_at = array_at(INSTANCES)
 _requests_at = array_at(REQUESTS)
 _int32_at = array_at(INT32_1D)
@@ -203,6 +207,24 @@ def traits(s: Any, r: int) -> Any:
 def tenant(s: Any, t: int) -> Any:
     """Row of tenant t."""
     return _tenant_at(s.tenants_at, t)
+
+
+@compiled
+def application(s: Any, a: int) -> Any:
+    """Row of application a."""
+    return _tenant_at(s.applications_at, a)
+
+
+@compiled
+def interaction(s: Any, k: int) -> Any:
+    """Row of interaction k."""
+    return _interaction_at(s.interactions_at, k)
+
+
+@compiled
+def gate(s: Any) -> Any:
+    """Row of the admission policy."""
+    return _gate_at(s.gate_at, 0)
 
 
 @compiled

@@ -7,9 +7,9 @@ from typing import Any
 from envs.simulator import cache, tenants
 from envs.simulator.admission import (
     admit_head,
-    fits,
+    end_attempt,
     iterations_to_overflow,
-    next_head,
+    next_admission,
 )
 from envs.simulator.dispatch import take_in
 from envs.simulator.events import schedule
@@ -78,13 +78,15 @@ def _iterations_until_admission(s: Any, i: int) -> int:
         return _ANY
     if inst.batching == SLORA and eng.since_prefill < eng.decode_steps:
         return eng.decode_steps - eng.since_prefill
-    if s.kills == 1:
+    if s.kills == 1 or s.looks == 1:
         return 1  # the head may be a call of an interaction that is over by then
     if inst.decoding + inst.prefilling >= inst.max_num_seqs:
         return _ANY
     if eng.front < 0 and eng.kind > KEYED:
         return 1
-    return _ANY if eng.admission == GROWTH else eng.shortfall
+    if eng.admission == GROWTH:
+        return _ANY
+    return eng.shortfall if eng.skip == 0 else 1
 
 
 @compiled
@@ -111,8 +113,8 @@ def _plan_prefill_first(s: Any, i: int) -> None:
     admitted, tokens, attention = 0, 0, 0
     if _may_admit(s, i):
         while eng.queued > 0:
-            r = eng.root if s.plain == 1 and eng.front < 0 else next_head(s, i)
-            if r < 0 or not fits(s, i, r, 0):
+            r = next_admission(s, i)
+            if r < 0:
                 break
             row = request(s, r)
             need = row.prompt + row.generated
@@ -124,6 +126,8 @@ def _plan_prefill_first(s: Any, i: int) -> None:
             admitted += 1
             tokens += chunk
             attention += chunk * history + chunk * (chunk + 1) // 2
+        if eng.skipped > 0:
+            end_attempt(s, i)
     if admitted > 0:
         step = _prefill_time(s, i, tokens) + inst.attention_ps * attention
         eng.partial_after = 0
@@ -160,8 +164,8 @@ def _plan_chunked(s: Any, i: int) -> None:
             partial = history + iterations * chunk
     if preempted == 0:
         while eng.queued > 0 and tokens < budget:
-            r = eng.root if s.plain == 1 and eng.front < 0 else next_head(s, i)
-            if r < 0 or not fits(s, i, r, 0):
+            r = next_admission(s, i)
+            if r < 0:
                 break
             need = request(s, r).prompt + request(s, r).generated
             history = cache.find(s, i, r) if eng.caches == 1 else 0
@@ -171,6 +175,8 @@ def _plan_chunked(s: Any, i: int) -> None:
             attention += part * history + part * (part + 1) // 2
             if history + part < need:
                 partial = history + part
+        if eng.skipped > 0:
+            end_attempt(s, i)
     if tokens > 0:
         step = (
             _prefill_time(s, i, batch + tokens)

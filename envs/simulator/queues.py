@@ -112,9 +112,29 @@ def push_front(s: Any, queue: int, r: int) -> None:
 
 
 @compiled
+def _survey(s: Any, queue: int) -> None:
+    """Show the scheduler all that a look compares."""
+    eng = engine(s, queue)
+    row = scheduler_row(s, eng.scheduler)
+    row.surveyed = 0
+    members = active(s, queue)
+    k, r = 0, eng.root if eng.kind == SCANNED else -1
+    while r >= 0 or (eng.kind == BY_TENANT and k < eng.root):
+        if eng.kind == BY_TENANT:
+            r = line(s, queue, members[k]).root
+        own = traits(s, r)
+        call_rank(row.survey_at, s.now_ps, request(s, r), own, tenant(s, own.tenant), row)
+        row.surveyed += 1
+        k += 1
+        r = request(s, r).right if eng.kind == SCANNED else -1
+
+
+@compiled
 def _look_through(s: Any, queue: int) -> int:
     """The request of smallest rank, ties by index, of a queue whose ranks change."""
     eng = engine(s, queue)
+    if scheduler_row(s, eng.scheduler).survey_at != 0:
+        _survey(s, queue)
     best, least = -1, NEVER
     if eng.kind == SCANNED:
         r = eng.root
@@ -165,6 +185,42 @@ def take(s: Any, queue: int, r: int) -> None:
             request(s, row.right).left = row.left
         else:
             eng.tail = row.left
+
+
+@compiled
+def set_aside(s: Any, queue: int, r: int, others: int) -> int:
+    """Take out the request that `head` gave, for a while; `others` are those set aside before."""
+    first = engine(s, queue).front == r
+    take(s, queue, r)
+    request(s, r).right = others
+    request(s, r).left = 1 if first else 0
+    return r
+
+
+@compiled
+def put_back(s: Any, queue: int, others: int) -> None:
+    """Put what was set aside back to where it stood, the last one first."""
+    eng = engine(s, queue)
+    while others >= 0:
+        r = others
+        row = request(s, r)
+        others = row.right
+        if row.left == 1:
+            push_front(s, queue, r)
+        elif eng.kind == BY_TENANT:
+            own = line(s, queue, traits(s, r).tenant)
+            following = own.root
+            if following < 0:
+                push(s, queue, r)
+            else:
+                row.left, row.right = -1, following
+                own.root = r
+        elif eng.kind == LISTED and eng.root >= 0:
+            row.left, row.right = -1, eng.root
+            request(s, eng.root).left = r
+            eng.root = r
+        else:
+            push(s, queue, r)
 
 
 @compiled

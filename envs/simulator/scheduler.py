@@ -1,22 +1,15 @@
-"""Schedulers: the order of a waiting queue, as functions that are written once.
-
-The kernel calls them by the address of their machine code, which it keeps in its state. So it
-compiles once whatever the scheduler, and every instance of every simulation can have its own.
-"""
+"""Schedulers: the order of a waiting queue, as functions that are written once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-from llvmlite import ir
 from numba import from_dtype, types
-from numba.extending import intrinsic
 
-from envs.simulator.jit import compile_function
+from envs.simulator.address import address_or_none, caller
 from envs.simulator.layout import (
     ADMIT,
     ARRIVE,
@@ -51,52 +44,8 @@ _LIFTS = {"none": LIFT_NONE, "queued": LIFT_QUEUED, "last": LIFT_LAST}
 MOST_PARAMETERS = 8
 
 
-def _caller(signature: Any) -> Any:
-    """Build `(address, *args)` that calls machine code of a signature."""
-
-    def codegen(context: Any, builder: Any, _: Any, args: Any) -> Any:
-        taken = [context.get_value_type(kind) for kind in signature.args]
-        made = ir.FunctionType(context.get_value_type(signature.return_type), taken)
-        return builder.call(builder.inttoptr(args[0], made.as_pointer()), args[1:])
-
-    outer = signature.return_type(types.int64, *signature.args)
-    if len(signature.args) == len(RANK_SIGNATURE.args):
-
-        @intrinsic
-        def call_rank(
-            typingctx: Any, at: Any, now: Any, request: Any, traits: Any, tenant: Any, row: Any
-        ) -> Any:
-            return outer, codegen
-
-        return call_rank
-
-    @intrinsic
-    def call_charge(
-        typingctx: Any,
-        at: Any,
-        event: Any,
-        start: Any,
-        end: Any,
-        request: Any,
-        traits: Any,
-        tenant: Any,
-        row: Any,
-    ) -> Any:
-        return outer, codegen
-
-    return call_charge
-
-
-call_rank = _caller(RANK_SIGNATURE)
-call_charge = _caller(CHARGE_SIGNATURE)
-
-
-@cache
-def _address(function: Callable[..., int], signature: Any) -> int:
-    """Where the machine code of a function is; it stays for the life of the process."""
-    compiled: Any = compile_function(function, signature)
-    result = compiled.get_compile_result(signature)
-    return int(result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+call_rank = caller(RANK_SIGNATURE)
+call_charge = caller(CHARGE_SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -108,14 +57,20 @@ class Scheduler:
         rank: `rank(now_ps, request, traits, tenant, scheduler)`; the smallest integer is served
             first. None is first come first served. The arguments are records: `request`
             (arrival_ps, prompt, predicted, generated, preemptions, tier), `traits` (deadline_ps,
-            priority, tenant, application, interaction, prefix, prefix_tokens, weight, prepaid),
-            `tenant` (counter, queued, weight, estimate, seen), `scheduler` (p0 .. p7).
+            priority, tenant, application, interaction, call_index, later, prefix, prefix_tokens,
+            system, weight, typical_prompt, typical_output, interaction_cost, prepaid, tag),
+            `tenant` (counter, queued, running, open, weight, estimate, seen), `scheduler`
+            (p0 .. p7, m0 .. m5, now_ps, interactions, surveyed).
         kind: `static`: the rank is taken once, at entry. `dynamic`: at each look, of all that
             wait. `tenant`: at each look, of the first request of each tenant.
         charge: `charge(event, start, end, request, traits, tenant, scheduler)`: what an event
             (ARRIVE, ADMIT, TOKENS, FINISH) adds to the counter of the tenant. TOKENS must be
             additive over ranges, and may read nothing that changes but the request's traits.
-            `traits.prepaid`, `tenant.estimate` and `tenant.seen` are its own to write.
+            `traits.prepaid`, `tenant.estimate`, `tenant.seen` and `scheduler.m0` .. `m5` are its
+            own to write, and `traits.tag`, which the later calls of an interaction inherit.
+        survey: A function like `rank`, called before it of all that a look compares, whose
+            result is not used: for ranks that depend on the others. `scheduler.surveyed` counts
+            those before. Only for `dynamic` and `tenant`.
         lift: How the counter of a tenant that comes back is raised (VTC, Alg. 2).
         overcharge: The VTC artifact's extra token when any request finishes.
         parameters: Values of `p0`, `p1`, ...
@@ -133,6 +88,7 @@ class Scheduler:
     charge: Callable[..., int] | None = None
     lift: Literal["none", "queued", "last"] = "none"
     overcharge: bool = False
+    survey: Callable[..., int] | None = None
     parameters: tuple[float, ...] = ()
     parameter_names: tuple[str, ...] = ()
     uses_prediction: bool = False
@@ -144,6 +100,8 @@ class Scheduler:
                 f"kind is one of {', '.join(_KINDS)} and lift one of {', '.join(_LIFTS)}, not "
                 f"{self.kind!r} and {self.lift!r}"
             )
+        if self.survey is not None and self.kind == "static":
+            raise ValueError("a static order has no survey: its ranks are taken one by one")
         if len(self.parameters) > MOST_PARAMETERS:
             raise ValueError(f"a scheduler has at most {MOST_PARAMETERS} parameters")
 
@@ -160,10 +118,14 @@ class Scheduler:
         """
         return replace(self, parameters=replaced(self, values))
 
+    def bind(self, row: np.void) -> None:
+        """Write the addresses that the kernel calls, which hold for this process alone."""
+        row["rank_at"] = address_or_none(self.rank, RANK_SIGNATURE)
+        row["charge_at"] = address_or_none(self.charge, CHARGE_SIGNATURE)
+        row["survey_at"] = address_or_none(self.survey, RANK_SIGNATURE)
+
     def write(self, row: np.void) -> None:
-        """Write the record that the kernel reads; addresses hold for this process alone."""
-        row["rank_at"] = 0 if self.rank is None else _address(self.rank, RANK_SIGNATURE)
-        row["charge_at"] = 0 if self.charge is None else _address(self.charge, CHARGE_SIGNATURE)
+        """Write the options that the kernel reads."""
         row["lift"] = _LIFTS[self.lift]
         row["overcharge"] = int(self.overcharge)
         for k, value in enumerate(self.parameters):

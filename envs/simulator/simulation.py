@@ -12,6 +12,7 @@ from envs.simulator import kernel
 from envs.simulator.build import Options, build_state
 from envs.simulator.columns import columns_of, seconds_to_ps
 from envs.simulator.config import QUEUE_ORDERS, EngineConfig, Outage, QueueOrder, RateLimit
+from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import PS_PER_S, ROUTE
 from envs.simulator.policy import RoutingPolicy
 from envs.simulator.result import Result
@@ -56,6 +57,8 @@ class Simulation:
         closed_loop: Whether call k + 1 of an interaction is sent only after call k has finished.
         think_s: Seconds between, one number or (R,).
         rate_limit: Requests a minute that each tenant may send.
+        gate: Admission policy.
+        retry: What clients do with a call that it turns away.
         outages: Instances that fail and come back.
         poll_interval_s: Seconds between the router's looks at the instances; 0 sees them live.
         overrun_tokens: Output tokens that a request which has outlived its prediction is taken
@@ -63,6 +66,9 @@ class Simulation:
         overrun_percent: The same as a share of the tokens generated; the larger counts.
         weights: (R,) expected cost of a typical call of each one's kind, for schedulers.
         tenant_weights: (T,) weights of the tenants, for schedulers.
+        typical: (R, 2) prompt and output tokens of a typical call of each one's kind, for
+            schedulers.
+        interaction_costs: (R,) expected cost of each one's whole interaction, for schedulers.
         more: Whether requests follow that are not in the table; `envs.simulator.streaming` alone
             knows how to go on when the kernel then asks for them.
 
@@ -82,12 +88,16 @@ class Simulation:
         closed_loop: bool = False,
         think_s: float | np.ndarray = 0.0,
         rate_limit: RateLimit | None = None,
+        gate: Gate | None = None,
+        retry: Retry | None = None,
         outages: Sequence[Outage] = (),
         poll_interval_s: float = 0.0,
         overrun_tokens: int = 1,
         overrun_percent: int = 0,
         weights: np.ndarray | None = None,
         tenant_weights: np.ndarray | None = None,
+        typical: np.ndarray | None = None,
+        interaction_costs: np.ndarray | None = None,
         more: bool = False,
     ) -> None:
         if queue_order not in QUEUE_ORDERS:
@@ -105,7 +115,13 @@ class Simulation:
                 self.require_predictions(f"the waiting queue {engine.scheduler.name!r}")
             if engine.admission == "reserve":
                 self.require_predictions("the admission test 'reserve'")
-        columns, models = columns_of(table, self.fleet, think_s, weights, tenant_weights)
+        if gate is not None and gate.uses_prediction:
+            self.require_predictions(f"the admission policy {gate.name!r}")
+        if gate is not None and more:
+            raise ValueError("an admission policy needs the whole table: it can't be streamed")
+        columns, models = columns_of(
+            table, self.fleet, think_s, weights, tenant_weights, typical, interaction_costs
+        )
         options = Options(
             router_sjf=queue_order == "sjf",
             interval_ps=_interval_ps(decision_interval_s, "decision"),
@@ -114,6 +130,8 @@ class Simulation:
             models=models,
             closed_loop=closed_loop,
             rate_limit=rate_limit,
+            gate=gate,
+            retry=retry or Retry(),
             outages=outages,
             poll_ps=_interval_ps(poll_interval_s, "poll"),
             overrun_tokens=overrun_tokens,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.simulator.gate import Gate
 from envs.simulator.layout import ARRAYS, BY_TENANT, HEAD_DTYPE
 from envs.simulator.scheduler import Scheduler
 
@@ -20,16 +21,21 @@ class State:
     head: np.ndarray  # (1,)
     arrays: dict[str, np.ndarray]  # by the names of ARRAYS
     schedulers: tuple[Scheduler, ...]
+    gate: Gate | None = None
 
     @classmethod
     def of(
-        cls, head: np.ndarray, arrays: dict[str, np.ndarray], schedulers: tuple[Scheduler, ...]
+        cls,
+        head: np.ndarray,
+        arrays: dict[str, np.ndarray],
+        schedulers: tuple[Scheduler, ...],
+        gate: Gate | None = None,
     ) -> State:
-        """Point the head at the arrays, and the schedulers' rows at their machine code."""
+        """Point the head at the arrays, and the policies' rows at their machine code."""
         # Serialisation loses the flag that a structured dtype is aligned; the layout is the same.
         head = head.view(HEAD_DTYPE)
         arrays = {name: arrays[name].view(dtype) for name, dtype in ARRAYS.items()}
-        state = cls(head, arrays, schedulers)
+        state = cls(head, arrays, schedulers, gate)
         state.bind()
         return state
 
@@ -38,7 +44,9 @@ class State:
         for name in ARRAYS:
             self.head[f"{name}_at"] = self.arrays[name].ctypes.data
         for row, scheduler in zip(self.arrays["schedulers"], self.schedulers, strict=True):
-            scheduler.write(row)
+            scheduler.bind(row)
+        if self.gate is not None:
+            self.gate.bind(self.arrays["gate"][0])
 
     @property
     def seen(self) -> tuple[np.ndarray, ...]:
@@ -50,13 +58,13 @@ class State:
     def copy(self) -> State:
         """An independent copy."""
         arrays = {name: _copied(name, array) for name, array in self.arrays.items()}
-        return State.of(self.head.copy(), arrays, self.schedulers)
+        return State.of(self.head.copy(), arrays, self.schedulers, self.gate)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return State.of, (self.head, self.arrays, self.schedulers)
+        return State.of, (self.head, self.arrays, self.schedulers, self.gate)
 
     def save(self) -> dict[str, np.ndarray]:
         """A copy of the head and every array by name, and their digest."""
@@ -102,7 +110,18 @@ def _copied(name: str, array: np.ndarray) -> np.ndarray:
 # What the arrays of a simulation were made for: another value would reach outside them.
 _SHAPE = (
     *("size", "count", "slots", "leaves", "window", "tenant_count", "prefix_count"),
-    *("models", "tracked", "counted", "closed", "ingress", "limit", "kills", "traited"),
+    *(
+        "models",
+        "tracked",
+        "counted",
+        "closed",
+        "ingress",
+        "limit",
+        "kills",
+        "traited",
+        "gated",
+        "looks",
+    ),
     *("outage_count", "poll_ps", "router_order"),
 )
 # Configuration of an instance that stands in its rows.
@@ -136,6 +155,7 @@ def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
         if any(not np.array_equal(saved[name][f], own[name][f]) for f in fields):
             raise ValueError(f"the saved state is damaged: {name} differ in configuration")
     by_tenant = engines["kind"] == BY_TENANT
+    gated = int(head["gated"][0])
     in_service = instances["decoding"] + instances["prefilling"]
     requests = (
         *(engines[name] for name in ("tail", "front", "line_root", "line_tail")),
@@ -143,7 +163,13 @@ def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
         *(saved["requests"][name] for name in ("left", "right")),
         *(saved["lines"][name] for name in ("root", "tail")),
         *(saved[name] for name in ("running", "seen_running", "candidates")),
-        saved["traits"]["next_call"],
+        *(saved["traits"][name] for name in ("next_call", "next_of_tenant", "next_of_application")),
+        *(
+            saved[name][field]
+            for name in ("tenants", "applications")
+            for field in ("oldest", "latest")
+        ),
+        engines["aside"],
     )
     ranges = [
         *((values, -1, count) for values in requests),
@@ -152,6 +178,7 @@ def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
         (saved["active"], 0, tenants),
         (saved["traits"]["tenant"], 0, tenants),
         (saved["traits"]["interaction"], 0, len(own["killed"])),
+        (saved["traits"]["application"][: count * gated], 0, len(own["applications"])),
         (saved["traits"]["prefix"], -1, own["prefixes"].shape[1]),
         (head["last_tenant"], -1, tenants),
         (saved["outages"]["instance"], 0, size),

@@ -6,6 +6,7 @@ from typing import Any
 
 from envs.simulator.jit import compiled
 from envs.simulator.layout import (
+    ARRIVE,
     LIFT_LAST,
     LIFT_NONE,
     PS_PER_S,
@@ -17,6 +18,7 @@ from envs.simulator.memory import (
     engine,
     entries,
     instance,
+    interaction,
     killed,
     line,
     request,
@@ -36,8 +38,32 @@ def charge(s: Any, event: int, start: int, end: int, r: int) -> None:
     """Charge an event of a request to its tenant; the counters of a fleet have one scheduler."""
     row, own = scheduler_row(s, engine(s, 0).scheduler), traits(s, r)
     account = tenant(s, own.tenant)
+    row.now_ps = s.now_ps
+    row.interactions = s.open_interactions
     amount = call_charge(row.charge_at, event, start, end, request(s, r), own, account, row)
     account.counter += amount
+
+
+@compiled
+def arrive(s: Any, r: int) -> None:
+    """Charge ARRIVE; what the scheduler notes of an interaction goes from call to call."""
+    own = traits(s, r)
+    whole = interaction(s, own.interaction)
+    if whole.in_system == 0:
+        s.open_interactions += 1
+    whole.in_system += 1
+    own.tag = whole.tag
+    charge(s, ARRIVE, 0, 0, r)
+    whole.tag = own.tag
+
+
+@compiled
+def depart(s: Any, r: int) -> None:
+    """A call that has entered a waiting queue is done with, or turned away."""
+    whole = interaction(s, traits(s, r).interaction)
+    whole.in_system -= 1
+    if whole.in_system == 0:
+        s.open_interactions -= 1
 
 
 @compiled
@@ -110,8 +136,17 @@ def let_in(s: Any, r: int) -> int:
 
 
 @compiled
+def _count_running(s: Any, r: int, change: int) -> None:
+    account = tenant(s, traits(s, r).tenant)
+    account.running += change
+    if traits(s, r).later > 0:
+        account.open += change
+
+
+@compiled
 def count_in(s: Any, i: int, r: int) -> None:
     """A request of the tenant goes into service at instance i."""
+    _count_running(s, r, 1)
     own = line(s, i, traits(s, r).tenant)
     own.running += 1
     if own.running == 1:
@@ -121,6 +156,7 @@ def count_in(s: Any, i: int, r: int) -> None:
 @compiled
 def count_out(s: Any, i: int, r: int) -> None:
     """A request of the tenant leaves service at instance i."""
+    _count_running(s, r, -1)
     own = line(s, i, traits(s, r).tenant)
     own.running -= 1
     if own.running == 0:
