@@ -83,6 +83,10 @@ def reference_simulate(
     rate_limit: Any = None,
     outages: Sequence[tuple[int, int, int]] = (),
     poll_interval_ps: int = 0,
+    application: Sequence[int] | None = None,
+    calls_in_interaction: int = 1,
+    gate: Any = None,
+    retry: Any = None,
 ) -> ReferenceResult:
     """Simulate a fleet: (n,) columns (sorted arrivals in ps, tokens) and one engine per instance.
 
@@ -110,11 +114,13 @@ def reference_simulate(
         deadlines,
         column(priority, 0),
         tenants,
-        column(None, 0),
+        column(application, 0),
         interactions,
         column(prefix, -1),
         column(prefix_tokens, 0),
         column(weights, 1.0),
+        column(call_index, 0),
+        [calls_in_interaction - 1 - k for k in column(call_index, 0)],
         strict=True,
     )
     rows = zip(
@@ -138,7 +144,14 @@ def reference_simulate(
         policy,
         tenant_weights or [1.0] * (1 + max(tenants, default=0)),
         FleetOptions(
-            queue_order, decision_interval_ps, window, rate_limit, outages, poll_interval_ps
+            queue_order,
+            decision_interval_ps,
+            window,
+            rate_limit,
+            outages,
+            poll_interval_ps,
+            gate,
+            retry,
         ),
     )
     simulation.run()

@@ -6,13 +6,23 @@
 """
 
 from baselines.scheduling.catalogue import RPM_LIMITS, scheduler, schedulers
-from baselines.scheduling.weights import application_weights, reads_weights, weights_for
+from baselines.scheduling.weights import (
+    application_weights,
+    interaction_costs,
+    reads_weights,
+    traits_for,
+    typical_tokens,
+    weights_for,
+)
 
 __all__ = [
     "RPM_LIMITS",
     "application_weights",
+    "interaction_costs",
     "reads_weights",
     "scheduler",
     "schedulers",
+    "traits_for",
+    "typical_tokens",
     "weights_for",
 ]

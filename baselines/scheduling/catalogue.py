@@ -5,23 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from baselines.scheduling.attained import charge_attained, least_attained, survey_attained
 from baselines.scheduling.counters import (
     PROFILED_COST,
     charge_ahead,
-    charge_at_end,
-    charge_normalised,
     charge_profile,
     charge_tokens,
     smallest_counter,
 )
+from baselines.scheduling.deadlines import (
+    charge_rates,
+    latest_in_overload,
+    next_token_deadline,
+)
+from baselines.scheduling.interactions import (
+    charge_virtual_time,
+    finish_tag,
+    smallest_interaction,
+)
+from baselines.scheduling.normalised import (
+    charge_at_end,
+    charge_normalised,
+    charge_ratios,
+    charge_ratios_at_end,
+    open_interactions_first,
+)
+from baselines.scheduling.rounds import charge_rounds, round_of_cost, round_of_debt
 from envs.simulator import Scheduler
 
 VTC_SOURCE = "VTC, OSDI 2024"
 FAIRSERVE_SOURCE = "FairServe, arXiv:2411.15997"
 _TOKENS = ("input_weight", "output_weight")
 _AHEAD = (*_TOKENS, "memory", "per_tenant")
+_NORMAL = (*_TOKENS, "exponent", "system_weight")
 _PROFILE = ("per_input", "per_output", "per_product", "per_output_squared", "constant")
 
+EVER = 1e9
+"""Cost units beyond all counters: a bonus of so many always comes first."""
 RPM_LIMITS = (5, 10, 15, 20, 30)
 """Requests a minute of VTC's rate limits: `RateLimit` of the simulation, with queue "fcfs".
 
@@ -37,12 +57,13 @@ def _counting(
     parameters: tuple[float, ...] = (1.0, 2.0),
     parameter_names: tuple[str, ...] = _TOKENS,
     lift: Literal["none", "queued", "last"] = "queued",
+    rank: Callable[..., int] = smallest_counter,
     **others: Any,
 ) -> Scheduler:
-    """A scheduler that serves the tenant of the smallest counter."""
+    """A scheduler of tenants, that of the smallest counter first unless said otherwise."""
     return Scheduler(
         name,
-        smallest_counter,
+        rank,
         kind="tenant",
         charge=charge,
         lift=lift,
@@ -90,8 +111,97 @@ _ALL = (
         parameters=PROFILED_COST,
         parameter_names=_PROFILE,
     ),
-    _counting("wsc", charge_normalised, f"{FAIRSERVE_SOURCE}, Eq. 3, charged as tokens come"),
-    _counting("wsc_at_end", charge_at_end, f"{FAIRSERVE_SOURCE}, artifact: charged at completion"),
+    _counting(
+        "max_min",
+        charge_ahead,
+        "max-min water filling: true costs are charged ahead, and never lifted",
+        lift="none",
+        parameters=(1.0, 2.0, 4.0, 0.0),
+        parameter_names=_AHEAD,
+        uses_prediction=True,
+    ),
+    *(
+        _counting(
+            f"{name}{ending}",
+            charge,
+            f"{FAIRSERVE_SOURCE}, {what}{also}",
+            parameters=(1.0, 2.0, 1.0, 1.0, EVER) if ending else (1.0, 2.0, 1.0, 1.0),
+            parameter_names=(*_NORMAL, "bonus") if ending else _NORMAL,
+            rank=rank,
+        )
+        for name, charge, what in (
+            ("wsc", charge_normalised, "Eq. 3, charged as tokens come"),
+            ("wsc_at_end", charge_at_end, "artifact: charged at completion"),
+            ("wsc_ratios", charge_ratios, "a sum of ratios, charged as tokens come"),
+            ("wsc_ratios_at_end", charge_ratios_at_end, "a sum of ratios, charged at completion"),
+        )
+        for ending, rank, also in (
+            ("", smallest_counter, ""),
+            ("_open", open_interactions_first, "; open interactions first"),
+        )
+    ),
+    _counting(
+        "mdrr",
+        charge_rounds,
+        f"{VTC_SOURCE}, artifact: deficit round robin with debts; the quantum a sixth of its KV",
+        rank=round_of_debt,
+        lift="none",
+        parameters=(1.0, 1.0, 500.0),
+        parameter_names=(*_TOKENS, "quantum"),
+    ),
+    _counting(
+        "drr",
+        charge_rounds,
+        "deficit round robin over prompt tokens, as in NVIDIA Dynamo's router",
+        rank=round_of_cost,
+        lift="none",
+        parameters=(1.0, 0.0, 1000.0),
+        parameter_names=(*_TOKENS, "quantum"),
+    ),
+    _counting(
+        "las",
+        charge_attained,
+        "least attained service with decay, as in the llm-d router",
+        rank=least_attained,
+        survey=survey_attained,
+        lift="none",
+        parameters=(1.0, 2.0, 60.0, 0.8),
+        parameter_names=(*_TOKENS, "half_life_s", "attained_share"),
+    ),
+    Scheduler(
+        "justitia",
+        finish_tag,
+        kind="static",
+        charge=charge_virtual_time,
+        parameters=(50_000.0,),
+        parameter_names=("kv_tokens",),
+        uses_prediction=True,
+        source="Justitia, arXiv:2510.17015: virtual finish times of whole interactions",
+    ),
+    Scheduler(
+        "shortest_interaction",
+        smallest_interaction,
+        kind="static",
+        uses_prediction=True,
+        source="shortest interaction first; with true lengths the bound on finished interactions",
+    ),
+    Scheduler(
+        "abort",
+        latest_in_overload,
+        kind="dynamic",
+        charge=charge_rates,
+        parameters=(0.7,),
+        parameter_names=("newest_share",),
+        source=f"{VTC_SOURCE}, artifact: its abort queue; goes with the gate `late`",
+    ),
+    Scheduler(
+        "token_deadline",
+        next_token_deadline,
+        kind="static",
+        parameters=(6.0, 0.1),
+        parameter_names=("ttft_s", "tbt_s"),
+        source="the order of FairBatching, arXiv:2510.14392",
+    ),
 )
 _BY_NAME = {scheduler.name: scheduler for scheduler in _ALL}
 

@@ -1,4 +1,4 @@
-"""Schedulers of multi-tenant serving: VTC and its variants, least counter first, FairServe's WSC.
+"""Schedulers of multi-tenant serving: VTC and its variants, least counter first.
 
 Each is a rank and a charge over the rows of a request, its traits, its tenant and the scheduler
 (docs/simulator.md, "Tenant counters"). Counters are in millionths of a cost unit, an input token
@@ -87,36 +87,4 @@ def charge_ahead(
         tenant.seen += 1
         if request.generated < traits.prepaid:
             return int(unit * request.generated) - int(unit * traits.prepaid)
-    return 0
-
-
-def charge_normalised(
-    event: int, start: int, end: int, request: Any, traits: Any, tenant: Any, scheduler: Any
-) -> int:
-    """WSC in flight: tokens over the typical cost of a call of the application, as they come.
-
-    `(p0 in + p1 out) / weight`, in millionths of a typical call: the input at admission, the
-    output token by token (arXiv:2411.15997 Eq. 3; FairServe's artifact charges at the end
-    instead). `traits.weight` is that of `application_weights`; the tenant's weight divides as in
-    VTC, so it is 1 / E of Eq. 3. Tokens of a system prompt cost what other input does.
-    """
-    if event == ADMIT:
-        return int(MILLION * scheduler.p0 * request.prompt / (traits.weight * tenant.weight))
-    if event == TOKENS:
-        unit = MILLION * scheduler.p1 / (traits.weight * tenant.weight)
-        return int(unit * end) - int(unit * start)
-    return 0
-
-
-def charge_at_end(
-    event: int, start: int, end: int, request: Any, traits: Any, tenant: Any, scheduler: Any
-) -> int:
-    """WSC as FairServe's artifact has it: the whole call is charged when it has finished.
-
-    `(p0 in + p1 out) / weight`, as `charge_normalised`. Nothing is charged before, so that one
-    tenant can fill a batch with its whole queue.
-    """
-    if event == FINISH:
-        cost = scheduler.p0 * request.prompt + scheduler.p1 * request.generated
-        return int(MILLION * cost / (traits.weight * tenant.weight))
     return 0

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from baselines.scheduling.counters import charge_at_end, charge_normalised
+from baselines.scheduling.interactions import charge_virtual_time, smallest_interaction
+from baselines.scheduling.normalised import (
+    charge_at_end,
+    charge_normalised,
+    charge_ratios,
+    charge_ratios_at_end,
+)
 from envs.simulator import Scheduler
 from envs.workloads import RequestTable
 
@@ -55,6 +61,65 @@ def application_weights(
     return weights
 
 
+def typical_tokens(table: RequestTable, statistic: str = "mean") -> npt.NDArray[np.float64]:
+    """Prompt and output tokens of a typical call of each request's application, (n, 2).
+
+    Raises:
+        ValueError: The statistic is unknown.
+    """
+    parts = [
+        application_weights(table, statistic, *factors)
+        for factors in ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    ]
+    return np.stack(parts, axis=1)
+
+
+def interaction_costs(
+    table: RequestTable, measure: str = "tokens", true: bool = False
+) -> npt.NDArray[np.float64]:
+    """Cost of the whole interaction of each request, (n,).
+
+    Args:
+        table: Its calls are all of an interaction; the prompts of later calls are taken as known.
+        measure: "tokens", input + 2 x output; or "kv", token-seconds in the KV cache at a token a
+            second, `p d + d (d + 1) / 2` a call (Justitia, arXiv:2510.17015).
+        true: Take true output lengths instead of predicted ones, as only an oracle knows them.
+
+    Raises:
+        ValueError: The measure is unknown, or the table has no predictions.
+    """
+    prompt = np.asarray(table.prompt_tokens, np.float64)
+    output = np.asarray(table.output_tokens if true else table.predicted_output_tokens, np.float64)
+    if output.min(initial=1.0) < 1:
+        raise ValueError(
+            "costs of interactions need predicted output lengths: add them with "
+            "table.with_predictions(sigma=0.5, seed=0)"
+        )
+    if measure == "tokens":
+        cost = prompt + 2.0 * output
+    elif measure == "kv":
+        cost = prompt * output + output * (output + 1.0) / 2.0
+    else:
+        raise ValueError(f"measure {measure!r} is unknown; choose tokens or kv")
+    codes = np.unique(table.interaction, return_inverse=True)[1]
+    return np.bincount(codes, cost).astype(np.float64)[codes]
+
+
+def traits_for(scheduler: Scheduler, table: RequestTable) -> dict[str, npt.NDArray[np.float64]]:
+    """What a simulation with that scheduler takes besides: `weights`, `typical` and so on."""
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    weights = weights_for(scheduler, table)
+    if weights is not None:
+        found["weights"] = weights
+    if scheduler.charge in (charge_ratios, charge_ratios_at_end):
+        found["typical"] = typical_tokens(table)
+    if scheduler.charge is charge_virtual_time:
+        found["interaction_costs"] = interaction_costs(table, "kv")
+    if scheduler.rank is smallest_interaction:
+        found["interaction_costs"] = interaction_costs(table)
+    return found
+
+
 def weights_for(scheduler: Scheduler, table: RequestTable) -> npt.NDArray[np.float64] | None:
     """What a simulation with that scheduler takes as `weights`.
 
@@ -62,12 +127,15 @@ def weights_for(scheduler: Scheduler, table: RequestTable) -> npt.NDArray[np.flo
         `application_weights` of the table for FairServe's counters, None for the others, which do
         not read weights.
     """
-    return application_weights(table) if reads_weights(scheduler) else None
+    if scheduler.charge in (charge_normalised, charge_at_end):
+        return application_weights(table)
+    return None
 
 
 def reads_weights(scheduler: Scheduler) -> bool:
-    """Whether a scheduler charges by the weights of applications."""
-    return scheduler.charge in (charge_normalised, charge_at_end)
+    """Whether a scheduler charges by what calls of applications typically take."""
+    normalised = (charge_normalised, charge_at_end, charge_ratios, charge_ratios_at_end)
+    return scheduler.charge in normalised
 
 
 def _mean(tokens: npt.NDArray[np.int64]) -> float:

@@ -168,7 +168,9 @@ def next_head(s: Any, i: int) -> int:
 def reject_at(s: Any, i: int, r: int, status: int) -> None:
     """Turn a request away that waits at instance i, in no queue."""
     leave_counts(s, i, r)
-    if s.counted == 1 and traits(s, r).entered == 1:
+    if s.gated == 1:
+        tell(s, r)
+    if s.counted + s.gated > 0 and traits(s, r).entered == 1:
         tenants.depart(s, r)
     turn_away(s, r, status)
     s.at_instances -= 1
@@ -190,7 +192,6 @@ def _look(s: Any, i: int, r: int, fit: bool) -> bool:
         eng.queued -= 1
         if s.tracked == 1:
             tenants.count_waiting(s, r, -1)
-        tell(s, r)
         reject_at(s, i, r, REJECTED_GATE if verdict == TURN_AWAY else REJECTED_PATIENCE)
         if gate(s).kills == 1:
             killed(s, traits(s, r).interaction)[0] = 1

@@ -140,8 +140,9 @@ def finish(s: Any, i: int, r: int) -> None:
         s.good += 1
         s.good_tokens += tokens
     leave(s, i, r, row.prompt + tokens, 0)
-    if s.counted == 1:
+    if s.counted + s.gated > 0:
         tenants.depart(s, r)
+    if s.counted == 1:
         tenants.charge(s, FINISH, 0, 0, r)
     if s.gated == 1:
         whole = interaction(s, traits(s, r).interaction)

@@ -118,8 +118,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     lines = np.zeros((size, len(tenants)) if lined else (1, 1), LINE_DTYPE)
     lines["root"] = lines["tail"] = -1
     limit = _binding_limit(options.rate_limit, traits["tenant"])
-    kills = limit > 0 and options.rate_limit is not None and options.rate_limit.kill_interactions
-    kills = kills or (gate is not None and gate.kills_interactions)
+    limit_kills = limit > 0 and getattr(options.rate_limit, "kill_interactions", False)
+    kills = limit_kills or (gate is not None and gate.kills_interactions)
     looks = gate is not None and gate.look is not None
     interactions = int(traits["interaction"].max(initial=0)) + 1
     polled = options.poll_ps > 0
@@ -179,6 +179,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "overrun_percent": options.overrun_percent,
         "limit": limit,
         "kills": int(kills),
+        "limit_kills": int(limit_kills),
         "router_order": int(options.router_sjf),
         "last_tenant": -1,
         "outage_count": 2 * len(options.outages),
@@ -302,8 +303,10 @@ def _engines(
         row["freed"] = engine.kv_capacity_tokens
         if engine.scheduler.kind == "tenant" and engine.scheduler.rank is not None:
             row["root"] = 0  # active tenants
-    # What comes back from a failed instance goes to its place, which a list has no way to.
-    engines["kind"][size] = KEYED if options.router_sjf or options.outages else LISTED
+    # What comes back, from a failed instance or to the gate, goes to its place, which a list has
+    # no way to.
+    back = options.outages or options.gate is not None
+    engines["kind"][size] = KEYED if options.router_sjf or back else LISTED
     engines["kind"][size + 1] = KEYED
     return engines
 

@@ -18,7 +18,7 @@ from envs.simulator.stretch import duration, iterations_within
 @compiled
 def _enter(s: Any, i: int, r: int) -> None:
     """Let a dispatched request into the waiting queue of instance i, or turn it away."""
-    if s.limit > 0:
+    if s.limit > 0 or s.kills == 1:
         status = tenants.let_in(s, r)
         if status != 0:
             reject_at(s, i, r, status)
@@ -28,9 +28,9 @@ def _enter(s: Any, i: int, r: int) -> None:
         tenants.lift(s, r)
     if s.tracked == 1:
         tenants.count_waiting(s, r, 1)
-    if s.counted == 1 and traits(s, r).entered == 0:
+    if s.counted + s.gated > 0 and traits(s, r).entered == 0:
         tenants.arrive(s, r)
-    if s.limit > 0 or s.counted == 1:
+    if s.limit > 0 or s.counted + s.gated > 0:
         traits(s, r).entered = 1
     enqueue(s, i, r)
 

@@ -56,8 +56,8 @@ class Gate:
             LET_IN if it fits, WAIT, TURN_AWAY, or DROP, after which the one behind it is looked
             at. Where nothing is in service, a call that fits is admitted whatever it says, but for
             TURN_AWAY and DROP.
-        finish: Told of a call that has finished, and of one that is turned away later; the result
-            is not used.
+        finish: Told of a call that has finished, and of one that is turned away after it was let
+            in; the state of the fleet is not brought up to date, and the result is not used.
         asks: Whether whoever runs the kernel decides on the first calls of interactions.
         kills_interactions: Whether a call that is turned away ends its interaction.
         senses: Whether it reads the state of the fleet.

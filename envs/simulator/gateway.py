@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator import queues
+from envs.simulator import queues, tenants
 from envs.simulator.batch import turn_away
 from envs.simulator.jit import compiled
 from envs.simulator.judging import judge
@@ -129,6 +129,8 @@ def settle(s: Any, r: int, verdict: int) -> None:
 def attend(s: Any) -> int:
     """Judge the calls that stand at the gate; gives one that the caller must decide on, or -1."""
     queue = s.size + 2
+    if s.counted == 1:
+        tenants.post_all(s)
     while engine(s, queue).root >= 0:
         r = engine(s, queue).root
         own, row = traits(s, r), gate(s)

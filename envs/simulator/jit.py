@@ -75,12 +75,24 @@ def compiled(function: F) -> F:
 def compile_function(function: F, signature: Any) -> F:
     """Compile for a signature, at once; `function` is a plain one or one of `compiled`."""
     dispatcher: Any = function if hasattr(function, "py_func") else compiled(function)
-    file = _cache_file(dispatcher)
-    if file is not None and not file._load_index():
+    if not _is_cached(dispatcher):
         _announce()
     dispatcher.compile(signature)
+    dispatcher.disable_compile()  # a policy that is passed in would else get a version of its own
     result: F = dispatcher
     return result
+
+
+def _is_cached(dispatcher: Any) -> bool:
+    """Whether machine code of these sources is on disk, or can't be kept there."""
+    file = _cache_file(dispatcher)
+    if file is None:
+        return True
+    try:
+        return bool(file._load_index())
+    except Exception:  # an index that can't be read, whatever is wrong with it, is none
+        file.flush()
+        return False
 
 
 def _cache_file(dispatcher: Any) -> Any:

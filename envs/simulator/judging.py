@@ -33,11 +33,8 @@ def _sense(s: Any) -> None:
 
 
 @compiled
-def judge(s: Any, at: int, r: int) -> int:
-    """The result of one of the policy's functions, by its address."""
+def _call(s: Any, at: int, r: int) -> int:
     own, row = traits(s, r), gate(s)
-    if row.senses == 1:
-        _sense(s)
     return call_judge(
         at,
         s.now_ps,
@@ -51,7 +48,15 @@ def judge(s: Any, at: int, r: int) -> int:
 
 
 @compiled
+def judge(s: Any, at: int, r: int) -> int:
+    """The verdict of one of the policy's functions, by its address."""
+    if gate(s).senses == 1:
+        _sense(s)
+    return _call(s, at, r)
+
+
+@compiled
 def tell(s: Any, r: int) -> None:
     """Tell the policy of a call that has finished, or is turned away after it was let in."""
     if gate(s).finish_at != 0:
-        judge(s, gate(s).finish_at, r)
+        _call(s, gate(s).finish_at, r)

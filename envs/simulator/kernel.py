@@ -89,7 +89,7 @@ def proceed(s: Any) -> int:
             s.phase = PHASE_START
         if s.phase == PHASE_START:
             waiting = pending(s)
-            if s.pending_count > 1 and (s.counted == 1 or s.limit > 0):
+            if s.pending_count > 1 and s.counted + s.limit + s.gated > 0:
                 sort_in_place(waiting, s.pending_count)  # they share counters
             for j in range(s.pending_count):
                 engine(s, waiting[j]).pending = 0

@@ -378,7 +378,8 @@ HEAD_DTYPE = _aligned(
         ("overrun_percent", "i8"),
         ("limit", "i8"),  # requests a minute and tenant, 0 = any number
         ("router_order", "i8"),  # 0 by arrival, 1 by predicted output
-        ("kills", "i8"),  # a rejected call ends its interaction
+        ("kills", "i8"),  # some rejections end the interaction of the call
+        ("limit_kills", "i8"),  # of these, those by the rate limit
         ("last_tenant", "i8"),  # whose last waiting request was admitted latest, -1 = none
         ("next_outage", "i8"),
         ("outage_count", "i8"),

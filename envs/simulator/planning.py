@@ -82,7 +82,7 @@ def _iterations_until_admission(s: Any, i: int) -> int:
         return 1  # the head may be a call of an interaction that is over by then
     if inst.decoding + inst.prefilling >= inst.max_num_seqs:
         return _ANY
-    if eng.front < 0 and eng.kind > KEYED:
+    if eng.kind > KEYED and (eng.front < 0 or eng.skip > 0):
         return 1
     if eng.admission == GROWTH:
         return _ANY
@@ -90,11 +90,13 @@ def _iterations_until_admission(s: Any, i: int) -> int:
 
 
 @compiled
-def _begin_decode(s: Any, i: int) -> None:
-    inst = instance(s, i)
+def _begin_decode(s: Any, i: int, preempted: int) -> None:
+    inst, eng = instance(s, i), engine(s, i)
     step = table(s, inst.decode_at + inst.decoding) + inst.context_ps * inst.context
     growth = inst.context_ps * inst.decoding
     planned = min(_iterations_until_change(s, i), _iterations_until_admission(s, i))
+    if preempted > 0 and eng.skip > 0:
+        planned = 1  # there may now be room for those behind the head
     _begin(s, i, DECODE, inst.decoding, step, growth, planned)
 
 
@@ -133,8 +135,7 @@ def _plan_prefill_first(s: Any, i: int) -> None:
         eng.partial_after = 0
         _begin(s, i, PREFILL, 0, step, 0, 1)
     elif inst.decoding > 0:
-        make_room(s, i)
-        _begin_decode(s, i)
+        _begin_decode(s, i, make_room(s, i))
 
 
 @compiled
@@ -188,7 +189,7 @@ def _plan_chunked(s: Any, i: int) -> None:
         eng.partial_after = partial
         _begin(s, i, MIXED, batch, step, growth, iterations)
     elif batch > 0:
-        _begin_decode(s, i)
+        _begin_decode(s, i, preempted)
 
 
 @inlined

@@ -46,15 +46,19 @@ def charge(s: Any, event: int, start: int, end: int, r: int) -> None:
 
 @compiled
 def arrive(s: Any, r: int) -> None:
-    """Charge ARRIVE; what the scheduler notes of an interaction goes from call to call."""
+    """Count and charge a call that enters a waiting queue for the first time.
+
+    What the scheduler notes of an interaction goes from call to call.
+    """
     own = traits(s, r)
     whole = interaction(s, own.interaction)
     if whole.in_system == 0:
         s.open_interactions += 1
     whole.in_system += 1
-    own.tag = whole.tag
-    charge(s, ARRIVE, 0, 0, r)
-    whole.tag = own.tag
+    if s.counted == 1:
+        own.tag = whole.tag
+        charge(s, ARRIVE, 0, 0, r)
+        whole.tag = own.tag
 
 
 @compiled
@@ -118,16 +122,16 @@ def lift(s: Any, r: int) -> None:
 
 @compiled
 def let_in(s: Any, r: int) -> int:
-    """Apply the rate limit: 0, or the status of a rejection."""
+    """Whether a call may enter a waiting queue: 0, or the status of a rejection."""
     own = traits(s, r)
     if s.kills == 1 and killed(s, own.interaction)[0] == 1:
         return REJECTED_INTERACTION
-    if own.entered == 1:
+    if own.entered == 1 or s.limit == 0:
         return 0
     account, times = tenant(s, own.tenant), entries(s, own.tenant)
     oldest = account.entries % s.limit
     if account.entries >= s.limit and times[oldest] > s.now_ps - _WINDOW_PS:
-        if s.kills == 1:
+        if s.limit_kills == 1:
             killed(s, own.interaction)[0] = 1
         return REJECTED_LIMIT
     times[oldest] = s.now_ps

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baselines.scheduling import weights_for
+from baselines.scheduling import traits_for
 from envs.scenarios import Scenario, ScenarioError, load_fleet, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
 from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_format
@@ -50,7 +50,7 @@ class Episode:
         if queue_order:
             given["queue_order"] = queue_order
         # The counters of tenants are shared, so that all instances have the same scheduler.
-        given["weights"] = weights_for(self.engines[0].scheduler, self.table)
+        given |= traits_for(self.engines[0].scheduler, self.table)
         return simulate(self.table, self.engines, policy, seed=self.seed, **given)
 
 

@@ -14,19 +14,18 @@ from baselines.scheduling.counters import (
     MILLION,
     PROFILED_COST,
     charge_ahead,
-    charge_at_end,
-    charge_normalised,
     charge_profile,
     charge_tokens,
     smallest_counter,
 )
+from baselines.scheduling.normalised import charge_at_end, charge_normalised
 from envs.simulator.jit import compiled as compiled_function
 from envs.simulator.scheduler import ADMIT, ARRIVE, FINISH, TOKENS
 from envs.workloads import RequestTable
 
 CHARGES = [charge_tokens, charge_profile, charge_ahead, charge_normalised, charge_at_end]
 REQUEST = [("arrival_ps", "i8"), ("prompt", "i8"), ("predicted", "i8"), ("generated", "i8")]
-TRAITS = [("weight", "f8"), ("prepaid", "i8")]
+TRAITS = [("weight", "f8"), ("prepaid", "i8"), ("system", "i4")]
 TENANT = [("counter", "i8"), ("weight", "f8"), ("estimate", "i8"), ("seen", "i8")]
 SCHEDULER = [(f"p{i}", "f8") for i in range(8)]
 
@@ -48,7 +47,7 @@ class Bench:
     ) -> list[int]:
         """Charges of arrival, admission, generation in some parts, and the end."""
         request = SimpleNamespace(arrival_ps=0, prompt=prompt, predicted=predicted, generated=0)
-        traits = SimpleNamespace(weight=typical, prepaid=0)
+        traits = SimpleNamespace(weight=typical, prepaid=0, system=0)
 
         def charged(event: int, start: int = 0, end: int = 0) -> int:
             arguments = (event, start, end, request, traits, self.tenant, self.scheduler)
@@ -118,13 +117,16 @@ def test_the_sum_is_that_of_vtc_whatever_was_predicted(predicted: int) -> None:
 
 
 def test_wsc_counts_typical_calls() -> None:
-    flight, end = Bench(charge_normalised, 1.0, 2.0), Bench(charge_at_end, 1.0, 2.0)
+    flight, end = (
+        Bench(charge_normalised, 1.0, 2.0, 1.0, 1.0),
+        Bench(charge_at_end, 1.0, 2.0, 1.0, 1.0),
+    )
     assert flight.serve(100, 50, typical=200.0) == [0, MILLION // 2, MILLION // 2, 0]
     assert end.serve(100, 50, typical=200.0) == [0, 0, 0, MILLION]
 
 
 def test_wsc_of_one_application_is_vtc_scaled() -> None:
-    wsc, vtc = Bench(charge_normalised, 1.0, 2.0), Bench(charge_tokens, 1.0, 2.0)
+    wsc, vtc = Bench(charge_normalised, 1.0, 2.0, 1.0, 1.0), Bench(charge_tokens, 1.0, 2.0)
     for prompt, output in ((10, 3), (400, 90), (7, 200)):
         wsc.serve(prompt, output, typical=50.0)
         vtc.serve(prompt, output)

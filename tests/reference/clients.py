@@ -31,6 +31,7 @@ class Clients:
         self.own_arrival_ps = [request.arrival_ps for request in requests]
         self.next_call: dict[int, ReferenceRequest] = {}  # by the index of the call before
         self.to_come: Requests = []
+        self.again: dict[ReferenceRequest, int] = {}
         latest: dict[int, ReferenceRequest] = {}  # row of each interaction
         for request in requests:
             before = latest.get(request.traits.interaction)
@@ -43,13 +44,26 @@ class Clients:
 
     def next_arrival(self) -> int | None:
         """When the next request arrives, as far as is known."""
-        return min((request.arrival_ps for request in self.to_come), default=None)
+        times = [request.arrival_ps for request in self.to_come] + list(self.again.values())
+        return min(times, default=None)
 
     def arrivals(self, now: int) -> Requests:
         """Take out the requests that arrive now, by request index."""
         arriving = [request for request in self.to_come if request.arrival_ps == now]
+        arriving += [request for request, time in self.again.items() if time == now]
         self.to_come = [request for request in self.to_come if request.arrival_ps != now]
+        self.again = {request: time for request, time in self.again.items() if time != now}
         return sorted(arriving, key=lambda request: request.index)
+
+    def send_again(self, requests: Requests) -> None:
+        """Let requests that have arrived come again at their time."""
+        for request in requests:
+            self.again[request] = request.come_again_ps  # type: ignore[attr-defined]
+
+    @property
+    def waiting(self) -> Requests:
+        """Those that have arrived and are to come again."""
+        return list(self.again)
 
     def finished(self, request: ReferenceRequest, now: int) -> None:
         """Let the next call of the interaction arrive a think time later."""
@@ -75,11 +89,9 @@ class RateLimit:
         A killed interaction is looked up first; a second entry (after a failure) is neither
         limited nor counted.
         """
-        if self.limit is None:
-            return None
         if request.traits.interaction in self.killed:
             return REJECTED_INTERACTION
-        if request.entered:
+        if request.entered or self.limit is None:
             return None
         entries = self.entries.setdefault(request.traits.tenant, [])
         recent = [time for time in entries if now - time < MINUTE_PS]

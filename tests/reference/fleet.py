@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.reference.clients import Clients, RateLimit
+from tests.reference.gateway import Gateway
 from tests.reference.instance import ReferenceInstance
 from tests.reference.request import (
     NEVER,
     REJECTED_FLEET,
     REJECTED_INSTANCE,
-    REJECTED_INTERACTION,
     ReferenceRequest,
     Requests,
     total_tokens,
@@ -52,6 +52,8 @@ class FleetOptions:
     rate_limit: Any
     outages: Sequence[tuple[int, int, int]]  # instance, from and to in ps
     poll_ps: int
+    gate: Any = None
+    retry: Any = None
 
 
 class Fleet:
@@ -70,9 +72,15 @@ class Fleet:
         self.options = options
         self.limit = RateLimit(options.rate_limit)
         self.counters = Counters(tenant_weights, [resolve(engine.queue) for engine in engines])
+        self.gateway = None
+        if options.gate is not None:
+            self.gateway = Gateway(options.gate, options.retry, self.counters, self.limit.killed)
         self.instances = [
-            ReferenceInstance(engine, self.counters, self.limit.killed) for engine in engines
+            ReferenceInstance(engine, self.counters, self.limit.killed, self.gateway)
+            for engine in engines
         ]
+        if self.gateway is not None:
+            self.gateway.instances = self.instances
         # Failures: the recovery (0) comes before the failure (1) of an instance.
         failures = [(start, i, 1) for i, start, _ in options.outages]
         recoveries = [(end, i, 0) for i, _, end in options.outages]
@@ -92,13 +100,14 @@ class Fleet:
         now = 0
         while (instant := self._next_instant(now)) is not None:
             self.integral += len(self._in_system()) * (instant - now)
-            now = instant
+            now = self.counters.now = instant
             ended = self._end_iterations(now)
             self._fail_and_recover(now)
             for instance in ended:
                 self._take_in(instance, instance.engine.intake_per_iteration, now)
             self._arrivals(now)
             self._poll(now)
+            self._attend(now)
             self._decide_while_due(now)
             self._plan(now)
             self._check_conservation()
@@ -164,6 +173,9 @@ class Fleet:
         """Rate limit: a request that is about to enter a waiting queue."""
         self.changed = True
         if (status := self.limit.refuses(request, now)) is not None:
+            if self.gateway is not None:
+                self.gateway.finished(request, now)
+            self.counters.depart(request)
             self._reject(request, status, now)
         else:
             instance.queue.enter(request, now)
@@ -171,13 +183,30 @@ class Fleet:
     def _arrivals(self, now: int) -> None:
         """Step 2: requests enter the router queue, or are rejected on arrival."""
         for request in self.clients.arrivals(now):
-            self.arrived.append(request)
+            if request.logged_ps == NEVER:
+                self.arrived.append(request)
             self.held = False
-            if any(instance.fits(request) for instance in self.instances):
-                self.queue.append(request)
-            else:
+            if not any(instance.fits(request) for instance in self.instances):
                 self._reject(request, REJECTED_FLEET, now)
+            elif self.gateway is not None:
+                self.gateway.come(request, now)
+            else:
+                request.since = now
+                self.queue.append(request)
         self._sort_queue()
+
+    def _attend(self, now: int) -> None:
+        """Admission policy: it judges the calls that have come."""
+        if self.gateway is None:
+            return
+        let_in, again, rejected = self.gateway.attend(now)
+        for request in let_in:
+            request.since = now
+            self.queue.append(request)
+        self._sort_queue()
+        self.clients.send_again(again)
+        for request, status in rejected:
+            self._reject(request, status, now)
 
     def _sort_queue(self) -> None:
         if self.options.queue_order == "sjf":
@@ -207,9 +236,9 @@ class Fleet:
                 if not instance.in_service:
                     self._take_in(instance, len(instance.line), now)
                 instance.start_iteration(now)
-                for request in instance.refused:
+                for request, status in instance.refused:
                     self.changed = True
-                    self._reject(request, REJECTED_INTERACTION, now)
+                    self._reject(request, status, now)
                 instance.refused.clear()
 
     def _decide(self, now: int) -> None:
@@ -254,7 +283,8 @@ class Fleet:
         request.dispatch_ps = request.admit_ps = request.first_token_ps = NEVER
         self.rejected.append(request)
         # The integral counts accepted requests only: take its time in the system out again.
-        self.integral -= now - request.arrival_ps
+        if request.since != NEVER:
+            self.integral -= now - request.since
 
     def _look_now(self) -> Look:
         fleet = self.instances
@@ -274,7 +304,7 @@ class Fleet:
 
     def _check_conservation(self) -> None:
         """Identities: every arrived request is in exactly one place, every tenant counted right."""
-        places = self.served + self.rejected + self._in_system()
+        places = self.served + self.rejected + self._in_system() + self.clients.waiting
         arrived = sorted(request.index for request in self.arrived)
         assert sorted(request.index for request in places) == arrived, "conservation"
         queued = [r.traits.tenant for i in self.instances for r in i.queue.requests]

@@ -6,14 +6,26 @@ import math
 from typing import Any
 
 from tests.reference.cache import PrefixCache
-from tests.reference.request import NEVER, SERVED, ReferenceRequest, Requests, total_tokens
+from tests.reference.gateway import LET_IN, TURN_AWAY, WAIT, Gateway
+from tests.reference.request import (
+    NEVER,
+    REJECTED_GATE,
+    REJECTED_INTERACTION,
+    REJECTED_PATIENCE,
+    SERVED,
+    ReferenceRequest,
+    Requests,
+    total_tokens,
+)
 from tests.reference.scheduler import FINISH, TOKENS, Counters, WaitingQueue, resolve
 
 
 class ReferenceInstance:
     """A model replica, the requests at it, and the iteration that it is inside."""
 
-    def __init__(self, engine: Any, counters: Counters, killed: set[int]) -> None:
+    def __init__(
+        self, engine: Any, counters: Counters, killed: set[int], gateway: Gateway | None
+    ) -> None:
         """Take any object with the fields of `envs.simulator.EngineConfig`.
 
         The counters, and the interactions that were killed, are the fleet's.
@@ -26,9 +38,11 @@ class ReferenceInstance:
         self.watermark = math.floor(engine.watermark * engine.kv_capacity_tokens)
         self.counters = counters
         self.killed = killed
+        self.gateway = gateway
         self.up = True
         self.cached_tokens = 0  # sum of all hits
-        self.refused: Requests = []  # of killed interactions, found at the head by a plan
+        self.refused: list[tuple[ReferenceRequest, int]] = []  # by a plan, with their status
+        self.aside: Requests = []  # that this attempt has passed over
         self._begin_empty()
 
     def _begin_empty(self) -> None:
@@ -82,6 +96,8 @@ class ReferenceInstance:
     def fail(self) -> Requests:
         """Failures: lose the iteration and everything that was here; give the requests."""
         lost = self.requests
+        for request in self.in_service:
+            self.counters.serve(request, -1)
         self.queue.empty()
         self._begin_empty()
         self.up = False
@@ -99,7 +115,9 @@ class ReferenceInstance:
             "slora": self._plan_slora,
             "static": self._plan_static,
         }[self.engine.batching]
+        self.aside = []
         plan(now)
+        self.aside = []
         cache = self.cache
         in_use = total_tokens(self.in_service)
         assert cache.freed - cache.taken == self.capacity - in_use, "freed - taken"
@@ -162,17 +180,42 @@ class ReferenceInstance:
             budget -= chunk
 
     def _admissible_head(self, now: int) -> ReferenceRequest | None:
-        """Give the head of the waiting queue if it passes the admission test.
+        """Give the first of the waiting queue that may be admitted, past `skip_ahead` others.
 
         Rate limit: those of killed interactions are rejected before, when they come to the head.
         """
-        while (head := self.queue.head(now)) is not None:
-            if head.traits.interaction not in self.killed:
-                return head if self._passes(head) else None
-            self.queue.remove(head)
-            self.counters.leave(head)
-            self.refused.append(head)
+        while (head := self.queue.head(now, self.aside)) is not None:
+            if head.traits.interaction in self.killed:
+                self._refuse(head, REJECTED_INTERACTION, now)
+                continue
+            fits = self._passes(head)
+            verdict = LET_IN if fits else WAIT
+            if self.gateway is not None and self.gateway.looks:
+                verdict = self.gateway.look(head, fits, now)
+                if verdict == WAIT and fits and not self.in_service:
+                    verdict = LET_IN
+            if verdict == LET_IN:
+                return head
+            if verdict == WAIT:
+                if len(self.aside) == self.engine.skip_ahead:
+                    return None
+                self.aside.append(head)
+                continue
+            assert self.gateway is not None
+            self._refuse(head, REJECTED_GATE if verdict == TURN_AWAY else REJECTED_PATIENCE, now)
+            if self.gateway.gate.kills_interactions:
+                self.killed.add(head.traits.interaction)
+            if verdict == TURN_AWAY and self.in_service:
+                return None
         return None
+
+    def _refuse(self, head: ReferenceRequest, status: int, now: int) -> None:
+        self.queue.remove(head)
+        self.counters.leave(head)
+        if self.gateway is not None:
+            self.gateway.finished(head, now)
+        self.counters.depart(head)
+        self.refused.append((head, status))
 
     def _passes(self, head: ReferenceRequest) -> bool:
         """Admission test of the head."""
@@ -218,6 +261,7 @@ class ReferenceInstance:
         while self.occupied > self.capacity:
             request = self.in_service.pop()
             request.preemptions += 1
+            self.counters.serve(request, -1)
             self.cache.leave(request, preempted=True)
             self.queue.enter_preempted(request)
         return len(self.in_service) < before
@@ -269,7 +313,14 @@ class ReferenceInstance:
                 self.in_service.remove(request)
                 self.cache.leave(request, preempted=False)
                 finished.append(request)
+                self.counters.serve(request, -1)
+                self.counters.depart(request)
                 self.counters.charge(FINISH, request)
+                if self.gateway is not None:
+                    interaction = self.counters.interaction(request)
+                    interaction.served += 1
+                    interaction.tokens += request.tokens
+                    self.gateway.finished(request, now)
 
         for request in self.step_decodes:
             self.counters.charge(TOKENS, request, request.generated - 1, request.generated)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 SERVED, REJECTED_FLEET, REJECTED_INSTANCE, UNFINISHED = 0, 1, 2, 3
-REJECTED_LIMIT, REJECTED_INTERACTION = 4, 5
+REJECTED_LIMIT, REJECTED_INTERACTION, REJECTED_GATE, REJECTED_PATIENCE = 4, 5, 6, 7
 NEVER = -1
 NO_DEADLINE = 2**63 - 1
 
@@ -23,7 +23,11 @@ class Traits:
     prefix: int = -1
     prefix_tokens: int = 0
     weight: float = 1.0
+    call_index: int = 0
+    later: int = 0  # calls of the interaction after it, as declared
     prepaid: int = 0
+    tag: int = 0
+    reserved: int = 0
 
 
 @dataclass(eq=False)
@@ -43,6 +47,9 @@ class ReferenceRequest:
     generated: int = 0
     to_prefill: int = 0  # p + g at its latest admission
     prefilled: int = 0  # of these, with what the prefix cache gave
+    since: int = NEVER  # when it came into the system
+    attempts: int = 0  # times that it was sent again
+    logged_ps: int = NEVER  # when it first came to the gate
     entered: bool = False  # whether it was ever in a waiting queue
     dispatch_ps: int = NEVER
     admit_ps: int = NEVER

@@ -20,8 +20,41 @@ class Tenant:
     weight: float = 1.0
     counter: int = 0
     queued: int = 0  # its requests in waiting queues
+    running: int = 0  # its requests in service
+    open: int = 0  # of these, calls that others of their interaction follow
     estimate: int = 0
     seen: int = 0
+    recent: int = 0  # calls of the minute up to its latest one, that came to the gate
+    recent_tokens: int = 0
+    g0: int = 0
+    g1: int = 0
+    g2: int = 0
+    g3: int = 0
+
+
+@dataclass
+class Interaction:
+    """What schedulers and admission policies know of an interaction."""
+
+    in_system: int = 0  # calls between their first waiting queue and their end
+    served: int = 0
+    tokens: int = 0  # prompt and output tokens of those served
+    tag: int = 0
+
+
+class Row:
+    """Parameters of a policy, and what it notes for itself."""
+
+    def __init__(self, parameters: Sequence[float]) -> None:
+        """Take the parameters p0, p1, ...; those that are not given are 0."""
+        for k in range(12):
+            setattr(self, f"p{k}", float(parameters[k]) if k < len(parameters) else 0.0)
+        for k in range(6):
+            setattr(self, f"m{k}", 0.0)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what no one has written yet."""
+        raise AttributeError(name)
 
 
 @dataclass(frozen=True)
@@ -34,13 +67,7 @@ class Scheduler:
     lift: str = "none"
     overcharge: bool = False
     parameters: tuple[float, ...] = ()
-
-    def __getattr__(self, name: str) -> float:
-        """Give the parameters p0 .. p7; those that are not given are 0."""
-        if name not in {f"p{k}" for k in range(8)}:
-            raise AttributeError(name)
-        k = int(name[1:])
-        return float(self.parameters[k]) if k < len(self.parameters) else 0.0
+    survey: Rank | None = None
 
 
 def _dpa(now: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
@@ -77,7 +104,13 @@ def resolve(queue: Any) -> Scheduler:
         return Scheduler(*NAMED[queue], parameters=DPA_PS if queue == "dpa" else ())
     rank, kind = NAMED[queue.name] if queue.name in NAMED else (queue.rank, queue.kind)
     return Scheduler(
-        rank, kind, queue.charge, queue.lift, queue.overcharge, tuple(queue.parameters)
+        rank,
+        kind,
+        queue.charge,
+        queue.lift,
+        queue.overcharge,
+        tuple(queue.parameters),
+        queue.survey,
     )
 
 
@@ -88,21 +121,28 @@ class Counters:
         """Take a weight for each tenant, and the scheduler of each instance."""
         self.tenants = [Tenant(weight) for weight in weights]
         self.scheduler = schedulers[0]
+        self.now = 0
         if any(s.charge is not None for s in schedulers) and len(set(schedulers)) > 1:
             raise ValueError("counters are the fleet's: all instances must have one scheduler")
+        self.rows: dict[Scheduler, Any] = {s: Row(s.parameters) for s in schedulers}
+        self.interactions: dict[int, Interaction] = {}
         self.left_last: Tenant | None = None  # whose last waiting request was admitted latest
 
     def of(self, request: ReferenceRequest) -> Tenant:
         """Give the tenant of a request."""
         return self.tenants[request.traits.tenant]
 
+    def interaction(self, request: ReferenceRequest) -> Interaction:
+        """Give the interaction of a request."""
+        return self.interactions.setdefault(request.traits.interaction, Interaction())
+
     def charge(self, event: int, request: ReferenceRequest, start: int = 0, end: int = 0) -> None:
         """Add the charge of an event to the counter of the request's tenant."""
         if self.scheduler.charge is not None:
-            tenant = self.of(request)
-            amount = self.scheduler.charge(
-                event, start, end, request, request.traits, tenant, self.scheduler
-            )
+            tenant, row = self.of(request), self.rows[self.scheduler]
+            row.interactions = sum(i.in_system > 0 for i in self.interactions.values())
+            row.now_ps = self.now
+            amount = self.scheduler.charge(event, start, end, request, request.traits, tenant, row)
             tenant.counter += int(amount)
 
     def enter(self, request: ReferenceRequest) -> None:
@@ -120,7 +160,11 @@ class Counters:
         tenant.queued += 1
         if not request.entered:
             request.entered = True
+            interaction = self.interaction(request)
+            interaction.in_system += 1
+            request.traits.tag = interaction.tag
             self.charge(ARRIVE, request)
+            interaction.tag = request.traits.tag
 
     def preempt(self, request: ReferenceRequest) -> None:
         """A preempted request waits in a waiting queue."""
@@ -130,9 +174,20 @@ class Counters:
         """Count a request that leaves a waiting queue, for whatever reason."""
         self.of(request).queued -= 1
 
+    def depart(self, request: ReferenceRequest) -> None:
+        """Count one that is done with, or turned away after it had entered a waiting queue."""
+        if request.entered:
+            self.interaction(request).in_system -= 1
+
+    def serve(self, request: ReferenceRequest, change: int) -> None:
+        """Count one that goes into service, or leaves it."""
+        self.of(request).running += change
+        self.of(request).open += change if request.traits.later > 0 else 0
+
     def admit(self, request: ReferenceRequest, first: bool) -> None:
         """Count one that is admitted, and charge ADMIT the first time."""
         self.leave(request)
+        self.serve(request, 1)
         if self.of(request).queued == 0:
             self.left_last = self.of(request)
         if first:
@@ -167,16 +222,21 @@ class WaitingQueue:
         self.counters.preempt(request)
         self.preempted.insert(0, request)
 
-    def head(self, now: int) -> ReferenceRequest | None:
-        """Give the head."""
-        if self.preempted:
-            return self.preempted[0]
+    def head(self, now: int, aside: Requests) -> ReferenceRequest | None:
+        """Give the head of those that are not set aside."""
+        for request in self.preempted:
+            if request not in aside:
+                return request
+        looked_at = [request for request in self.entered if request not in aside]
         if self.scheduler.rank is None:
-            return self.entered[0] if self.entered else None
-        looked_at = list(self.entered)
+            return looked_at[0] if looked_at else None
         if self.scheduler.kind == "tenant":
-            tenants = [request.traits.tenant for request in self.entered]
-            looked_at = [r for k, r in enumerate(self.entered) if tenants[k] not in tenants[:k]]
+            tenants = [request.traits.tenant for request in looked_at]
+            looked_at = [r for k, r in enumerate(looked_at) if tenants[k] not in tenants[:k]]
+        if self.scheduler.survey is not None:
+            row = self.counters.rows[self.scheduler]
+            for row.surveyed, r in enumerate(looked_at):
+                self.scheduler.survey(now, r, r.traits, self.counters.of(r), row)
         if self.scheduler.kind == "static":
             key = lambda request: (self.static_ranks[request.index], request.index)  # noqa: E731
         else:
@@ -196,4 +256,5 @@ class WaitingQueue:
     def _rank(self, request: ReferenceRequest, now: int) -> int:
         tenant = self.counters.of(request)
         assert self.scheduler.rank is not None
-        return int(self.scheduler.rank(now, request, request.traits, tenant, self.scheduler))
+        row = self.counters.rows[self.scheduler]
+        return int(self.scheduler.rank(now, request, request.traits, tenant, row))

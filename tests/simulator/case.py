@@ -10,6 +10,7 @@ import numpy as np
 
 from envs.hardware import StepTables
 from envs.simulator import EngineConfig
+from tests.simulator.gates import Judges
 from tests.simulator.schedulers import Order
 
 
@@ -80,6 +81,7 @@ class Engine(_Brief):
     decode_steps: int = 10
     prefix_cache: bool = False
     intake_per_iteration: int = 0
+    skip_ahead: int = 0
     model: str = ""
 
     def config(self) -> EngineConfig:
@@ -99,6 +101,7 @@ class Row(_Brief):
     output: int
     predicted: int = 1
     tenant: int = 0
+    application: int = 0
     tier: int = 0
     model: str = ""
     deadline_ps: int | None = None
@@ -157,7 +160,13 @@ class Case(_Brief):
     poll_ps: int = 0
     overrun_tokens: int = 1
     overrun_percent: int = 0
+    judges: Judges | None = None
     tenant_weights: tuple[float, ...] = ()  # by number of the tenant; empty: all 1
+
+    @property
+    def calls(self) -> int:
+        """Calls that every interaction is declared to have."""
+        return 1 + max(row.call_index for row in self.requests)
 
     def describe(self) -> str:
         """Give the case as code that builds it."""

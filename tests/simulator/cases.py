@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from tests.simulator.case import Case, Engine, Limit, Row, Script, TableCost
+from tests.simulator.gates import ARRIVALS, ENDS, LOOKS, Judges
 from tests.simulator.schedulers import CHARGES, NAMED, RANKS, Order
 
 T = TypeVar("T")
@@ -105,6 +106,7 @@ def build_case(source: Source) -> Case:
             else None
         ),
         outages=_outages(source, requests, costs, unit, step),
+        judges=_judges(source, step, unit),
         poll_ps=source.choice((0, 0, 0, tick, 3 * tick, 10 * tick, tick + unit)),
         overrun_tokens=source.choice((1, 1, 2, 10)),
         overrun_percent=source.choice((0, 0, 20, 150)),
@@ -164,6 +166,7 @@ def _tenants(source: Source, rows: list[Row], step: int) -> list[Row]:
         replace(
             row,
             tenant=source.integer(0, tenants - 1),
+            application=source.integer(0, tenants - 1) if others else 0,
             tier=source.integer(0, 2) if others else 0,
             priority=source.integer(-1, 2) if others else 0,
             weight=float(source.integer(1, 3)) if others else 1.0,
@@ -260,6 +263,7 @@ def _engine(source: Source, cost: TableCost, rows: Sequence[Row]) -> Engine:
         decode_steps=source.choice((10, 1, 2, 3)) if batching == "slora" else 10,
         prefix_cache=source.choice((False, True)),
         intake_per_iteration=source.choice((0, 0, 0, 0, 1, 2)),
+        skip_ahead=source.choice((0, 0, 0, 1, 2, 10)),
     )
 
 
@@ -293,6 +297,32 @@ def _orders(source: Source, fleet: tuple[Engine, ...], step: int) -> tuple[Engin
             queue=source.choice(("fcfs", "fcfs", *NAMED, order(("dpa", "age", "estimated")))),
         )
         for engine in fleet
+    )
+
+
+def _judges(source: Source, step: int, unit: int) -> Judges | None:
+    """Draw an admission policy, for one case in four."""
+    if source.integer(0, 3) < 3:
+        return None
+    second = 1e12
+    delay = source.choice((step, 3 * step, unit, 20 * step)) / second
+    count = float(source.integer(0, 6))
+    amount = float(source.choice((5, 20, 60)))
+    times = float(source.choice((step, 4 * step, 20 * step)))
+    return Judges(
+        arrival=source.choice(tuple(ARRIVALS)),
+        head=source.choice(tuple(LOOKS)),
+        end=source.choice(tuple(ENDS)),
+        senses=True,
+        kills_interactions=source.choice((True, False)),
+        queue_limit=source.choice((5.0, 1.0)),
+        kv_limit=source.choice((0.8, 0.3)),
+        delay_s=max(delay, 1e-6),
+        parameters=(count, amount, times),
+        times=source.choice((0, 0, 1, 3)),
+        backoff_s=max(source.choice((step, 2 * step, unit)) / second, 1e-6),
+        # Without an end to patience, a policy could let a call wait for ever.
+        patience_s=source.choice((100.0, 40.0, 10.0, 0.0)) * step / second,
     )
 
 

@@ -13,7 +13,6 @@ from tests.reference_simulator import ReferenceResult, ReferenceView, reference_
 from tests.simulator.case import Case
 
 PS_PER_S = 10**12
-MOST_CALLS = 1000
 FIELDS = (
     "arrival_ps",
     "dispatch_ps",
@@ -96,6 +95,10 @@ def run_reference(case: Case) -> ReferenceResult:
         rate_limit=case.rate_limit,
         outages=case.outages,
         poll_interval_ps=case.poll_ps,
+        application=[row.application for row in rows],
+        calls_in_interaction=case.calls,
+        gate=case.judges,
+        retry=case.judges,
     )
 
 
@@ -207,7 +210,8 @@ def kernel_table(case: Case) -> RequestTable:
         "tier": [("IW-F", "IW-N", "NIW")[row.tier] for row in rows],
         "interaction": _interactions(case),
         "call_index": [row.call_index for row in rows],
-        "calls_in_interaction": MOST_CALLS,
+        "calls_in_interaction": case.calls,
+        "application": [f"application {row.application}" for row in rows],
         "deadline_s": [
             np.inf if row.deadline_ps is None else row.deadline_ps / PS_PER_S for row in rows
         ],
@@ -253,6 +257,8 @@ def kernel_options(case: Case) -> dict[str, Any]:
         ]
     if case.poll_ps:
         options["poll_interval_s"] = case.poll_ps / PS_PER_S
+    if case.judges is not None:
+        options |= case.judges.options()
     if case.overrun_tokens != 1:
         options["overrun_tokens"] = case.overrun_tokens
     if case.overrun_percent:

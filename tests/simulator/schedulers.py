@@ -88,6 +88,39 @@ def charge_quadratic(
     return tenant.estimate
 
 
+def open_first(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    return tenant.counter - tenant.running - (10_000 if tenant.open > 0 else 0)
+
+
+def inherited(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    return traits.tag + traits.later
+
+
+def survey_counters(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    if scheduler.surveyed == 0:
+        scheduler.m0 = tenant.counter
+        scheduler.m1 = 0.0
+    scheduler.m0 = min(scheduler.m0, tenant.counter)
+    scheduler.m1 += request.prompt
+    return 0
+
+
+def balanced(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
+    return int((tenant.counter - scheduler.m0) * 3 - request.prompt * 100 / scheduler.m1)
+
+
+def charge_tagged(
+    event: int, start: int, end: int, request: Any, traits: Any, tenant: Any, scheduler: Any
+) -> int:
+    if event == TOKENS:
+        return 0
+    scheduler.m2 += int(scheduler.now_ps - scheduler.m3) // (1 + scheduler.interactions)
+    scheduler.m3 = scheduler.now_ps
+    if event == ARRIVE and traits.tag == 0:
+        traits.tag = 1 + int(scheduler.m2) + request.prompt * 100
+    return scheduler.interactions
+
+
 RANKS: dict[str, tuple[Rank, str]] = {
     "least_counter": (least_counter, "tenant"),
     "least_weighted_counter": (least_weighted_counter, "tenant"),
@@ -96,12 +129,18 @@ RANKS: dict[str, tuple[Rank, str]] = {
     "age": (age, "dynamic"),
     "estimated": (estimated, "dynamic"),
     "tag": (tag, "static"),
+    "open_first": (open_first, "tenant"),
+    "inherited": (inherited, "static"),
+    "balanced": (balanced, "tenant"),
+    "any_balanced": (balanced, "dynamic"),
 }
+SURVEYS: dict[str, Rank] = {"balanced": survey_counters, "any_balanced": survey_counters}
 CHARGES: dict[str, Charge] = {
     "tokens": charge_tokens,
     "arrival": charge_arrival,
     "prepaid": charge_prepaid,
     "quadratic": charge_quadratic,
+    "tagged": charge_tagged,
 }
 
 
@@ -126,6 +165,11 @@ class Order:
         return RANKS[self.name][1]
 
     @property
+    def survey(self) -> Rank | None:
+        """The function that is shown all that a look compares, None without."""
+        return SURVEYS.get(self.name)
+
+    @property
     def charge(self) -> Charge | None:
         """The function that charges, None without."""
         return CHARGES.get(self.charges)
@@ -139,6 +183,7 @@ class Order:
             "charge": self.charge,
             "lift": self.lift,
             "overcharge": self.overcharge,
+            "survey": self.survey,
         }
         if self.parameters:
             options["parameters"] = self.parameters

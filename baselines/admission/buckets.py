@@ -1,0 +1,121 @@
+"""Limits on tokens: buckets with estimate, reservation and reconciliation, and shares of a cap.
+
+Amounts are in thousandths of a token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs.simulator.gate import LET_IN, TURN_AWAY
+
+THOUSAND = 1_000
+MINUTE_PS = 60 * 10**12
+
+
+def take_tokens(
+    now_ps: int,
+    request: Any,
+    traits: Any,
+    tenant: Any,
+    application: Any,
+    interaction: Any,
+    gate: Any,
+) -> int:
+    """A bucket of tokens a tenant: `p0` a minute, no more than `p1` seconds' worth.
+
+    A call needs its prompt and an estimate of its answer: `p2` tokens, or its predicted output
+    where that is 0. With `p4` = 1 it needs no more than one token, and is charged at its end
+    alone (the call that exceeds the budget succeeds, as in the Envoy AI gateway). Calls in the
+    middle of an interaction are let in whatever is left, where `p5` is 1.
+
+    `tenant.g0` is the level, `g1` its time, `g2` whether it has begun; `traits.reserved` what was
+    taken.
+    """
+    full = gate.p0 * gate.p1 / 60.0 * THOUSAND * tenant.weight
+    if tenant.g2 == 0:
+        tenant.g2 = 1
+        tenant.g0 = int(full)
+    else:
+        grown = gate.p0 * THOUSAND * tenant.weight * ((now_ps - tenant.g1) / MINUTE_PS)
+        tenant.g0 = int(min(tenant.g0 + grown, full))
+    tenant.g1 = now_ps
+    answer = gate.p2 if gate.p2 > 0 else request.predicted
+    need = int(THOUSAND * (request.prompt + answer))
+    if gate.p4 == 1.0:
+        need = THOUSAND
+    middle = gate.p5 == 1.0 and traits.call_index > 0
+    # A call larger than the bucket can ever hold goes when it is full.
+    if tenant.g0 < need and tenant.g0 < int(full) and not middle:
+        return TURN_AWAY
+    if gate.p4 == 1.0:
+        need = 0
+    tenant.g0 -= need
+    traits.reserved = need
+    return LET_IN
+
+
+def settle_tokens(
+    now_ps: int,
+    request: Any,
+    traits: Any,
+    tenant: Any,
+    application: Any,
+    interaction: Any,
+    gate: Any,
+) -> int:
+    """Give back what the call did not use, or take what it used beyond, where `p3` is 1."""
+    if gate.p3 == 1.0:
+        tenant.g0 += traits.reserved - THOUSAND * (request.prompt + request.generated)
+    return 0
+
+
+def share_of_cap(
+    now_ps: int,
+    request: Any,
+    traits: Any,
+    tenant: Any,
+    application: Any,
+    interaction: Any,
+    gate: Any,
+) -> int:
+    """A cap on all tokens a minute, and tenants' shares of it once it is nearly reached.
+
+    The rule of LiteLLM's dynamic limiter, third version: `p0` tokens a minute for all are never
+    exceeded; from the share `p1` of them on, a tenant is turned away that has used the share
+    `p2` times its weight. Use counts when a call ends, in fixed minutes. Calls in the middle of
+    an interaction are let in below the cap, where `p3` is 1.
+    """
+    minute = now_ps // MINUTE_PS
+    if gate.m1 != minute:
+        gate.m0, gate.m1 = 0.0, minute
+    if tenant.g1 != minute:
+        tenant.g0, tenant.g1 = 0, minute
+    if gate.m0 >= gate.p0:
+        return TURN_AWAY
+    if gate.p3 == 1.0 and traits.call_index > 0:
+        return LET_IN
+    if gate.m0 >= gate.p1 * gate.p0 and tenant.g0 >= gate.p2 * tenant.weight * gate.p0:
+        return TURN_AWAY
+    return LET_IN
+
+
+def note_use(
+    now_ps: int,
+    request: Any,
+    traits: Any,
+    tenant: Any,
+    application: Any,
+    interaction: Any,
+    gate: Any,
+) -> int:
+    """Count the tokens of a call that has ended in the minute of its end."""
+    minute = now_ps // MINUTE_PS
+    if gate.m1 != minute:
+        gate.m0, gate.m1 = 0.0, minute
+    if tenant.g1 != minute:
+        tenant.g0, tenant.g1 = 0, minute
+    used = request.prompt + request.generated
+    gate.m0 += used
+    tenant.g0 += used
+    return 0
