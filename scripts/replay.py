@@ -182,7 +182,7 @@ def _told_or_predicted(parts: Iterator[RequestTable], seed: int) -> Iterator[Req
 
 def _refuse_what_needs_the_table(fleet: str, engines: Sequence[EngineConfig]) -> None:
     """Name the option of the fleet that a stream, of which the past is forgotten, cannot have."""
-    from envs.simulator.build import ROW_ALONE
+    from envs.simulator.blank import ROW_ALONE
 
     for engine in engines:
         needs = {

@@ -72,6 +72,7 @@ class Task:
         self.horizon_s = horizon_s
         self.future = future
         self._fleets: dict[str, list[EngineConfig]] = {}
+        self._latest: tuple[Scenario | None, list[EngineConfig]] = (None, [])
         size = len(self.engines(self.scenario))
         self.rows = size if max_instances is None else max_instances
         if self.rows < size:
@@ -103,9 +104,12 @@ class Task:
 
     def engines(self, scenario: Scenario) -> list[EngineConfig]:
         """The fleet of a scenario, laid out once."""
+        if scenario is self._latest[0]:
+            return self._latest[1]
         key = scenario.fleet.model_dump_json()
         if key not in self._fleets:
             self._fleets[key] = scenario.fleet.engines()
+        self._latest = scenario, self._fleets[key]
         return self._fleets[key]
 
     def simulate(
@@ -212,9 +216,7 @@ class Copy:
         self.simulation, scenario = self.task.simulate(rng, options)
         self._episode += 1
         reward, record = self.task.reward, self._record
-        self.weights = reward.weights_in(self._episode)
-        for term in TERMS:
-            record[f"{term}_weight"] = self.weights.get(term, 0.0)
+        self._weigh(reward.weights_in(self._episode))
         record["prediction_sigma"] = scenario.prediction.sigma
         record["day_start_s"] = options.get("start_s", 0.0)
         if self.task.future:
@@ -224,7 +226,7 @@ class Copy:
         for buffer in self.buffers.values():
             buffer.fill(0.0)
         self.buffers["valid"][: len(self.simulation.fleet)] = 1.0
-        self._bind()
+        self._bind_episode()
         transition.step_one(self._address, 0, True)
         self.check_clock()
         self.over = False
@@ -242,9 +244,16 @@ class Copy:
         return {key: buffer.copy() for key, buffer in self.buffers.items()}
 
     def info(self) -> dict[str, Any]:
-        """The `info` of the last step."""
+        """The `info` of the last step, with the summary of an episode that is over."""
+        info = self.step_info()
+        if self.over:
+            info["episode_metrics"] = self.metrics()
+        return info
+
+    def step_info(self) -> dict[str, Any]:
+        """The `info` of the last step alone."""
         row = self.row
-        info: dict[str, Any] = {
+        return {
             "action_mask": self.mask.copy(),
             "dt": float(row["dt_s"]),
             "reward_terms": {term: w * float(row[term]) for term, w in self.weights.items()},
@@ -255,19 +264,28 @@ class Copy:
             },
             "action_obeyed": bool(row["obeyed"]),
         }
-        if self.over:
-            info["episode_metrics"] = self.result().summary()
-        return info
 
     def check_clock(self) -> None:
         """Refuse an episode that has come to the end of the clock's range."""
         assert self.simulation is not None
         self.simulation.check_clock()
 
+    def metrics(self) -> dict[str, float]:
+        """The summary of the episode so far (`Result.summary`)."""
+        assert self.simulation is not None
+        return self.simulation.summary()
+
     def result(self) -> Result:
         """What has happened in the episode so far."""
         assert self.simulation is not None
         return self.simulation.result("episode")
+
+    def _weigh(self, weights: dict[str, float]) -> None:
+        """Take over the weights of the reward terms, most often those of the episode before."""
+        if weights != self.weights:
+            for term in TERMS:
+                self._record[f"{term}_weight"] = weights.get(term, 0.0)
+        self.weights = weights
 
     def _bind(self) -> None:
         """Tell compiled code where the arrays lie."""
@@ -275,11 +293,15 @@ class Copy:
         for key, buffer in self.buffers.items():
             record[f"{key}_at"] = buffer.ctypes.data
         record["mask_at"] = self.mask.ctypes.data
-        record["tokens_at"] = self._token_sums.ctypes.data
-        if self.simulation is not None:
-            record["head_at"] = self.simulation.state.head.ctypes.data
         self._address = int(record.ctypes.data)
         self.row = record[0]
+        self._bind_episode()
+
+    def _bind_episode(self) -> None:
+        """Tell compiled code where the arrays lie that each episode has of its own."""
+        self._record["tokens_at"] = self._token_sums.ctypes.data
+        if self.simulation is not None:
+            self._record["head_at"] = self.simulation.state.head.ctypes.data
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"row": None}

@@ -244,16 +244,31 @@ class RoutingVectorEnv(VectorEnv[Observation, npt.NDArray[np.int64], npt.NDArray
     def _endings(self) -> dict[str, Any]:
         """Infos of the copies whose episodes just ended."""
         infos: dict[str, Any] = {}
+        metrics = []
         for i in self._ended:
             copy = self._copies[i]
             copy.check_clock()
             self._over[i] = copy.over = True
+            metrics.append(copy.metrics())
             if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                info = {"final_obs": copy.observation(), "final_info": copy.info()}
-            else:
-                info = {"episode_metrics": copy.result().summary()}
-            infos = self._add_info(infos, info, i)
-        return infos
+                info = {"final_obs": copy.observation(), "final_info": copy.step_info()}
+                infos = self._add_info(infos, info, i)
+        stacked = self._stacked(metrics)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            infos["final_info"] |= stacked
+            return infos
+        return stacked
+
+    def _stacked(self, metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+        """Infos with the summaries of the copies whose episodes just ended."""
+        mark = np.zeros(self.num_envs, bool)
+        mark[self._ended] = True
+        values = np.zeros((len(metrics[0]), self.num_envs))
+        values[:, self._ended] = np.array([list(each.values()) for each in metrics]).T
+        named: dict[str, Any] = {}
+        for name, row in zip(metrics[0], values, strict=True):
+            named[name], named[f"_{name}"] = row, mark
+        return {"episode_metrics": named, "_episode_metrics": mark}
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Refuse copies: compiled code writes to these very arrays."""

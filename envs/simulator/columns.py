@@ -84,18 +84,13 @@ def columns_of(
             raise ValueError(f"typical must be ({len(table)}, 2): prompt and output tokens")
         optional["typical_prompt"] = _positive(both[:, 0], len(table), "typical")
         optional["typical_output"] = _positive(both[:, 1], len(table), "typical")
-    think = np.asarray(think_s, np.float64)
-    if think.shape not in ((), (len(table),)):
-        raise ValueError(f"think_s is one number or {len(table)}, one a request")
-    if np.isnan(think).any() or (think < 0).any() or (think > 9e6).any():
-        raise ValueError("think_s must be from 0 to 9e6 seconds")
     columns = Columns(
         arrival_ps=table.arrival_ps,
         prompt=np.asarray(table.prompt_tokens),
         output=np.asarray(table.output_tokens),
         predicted=np.maximum(np.asarray(table.predicted_output_tokens), 1),
         model=codes,
-        think_ps=np.rint(think * PS_PER_S).astype(np.int64),
+        think_ps=_think_ps(think_s, len(table)),
         tenant_weights=tenant_weights,
         **optional,
     )
@@ -115,6 +110,17 @@ def _models(
         raise ValueError(f"{len(names)} models are more than the simulator tells apart")
     place = np.array([names.index(n) if n in names else -1 for n in labels.names], np.int64)
     return names, place[labels.codes]
+
+
+def _think_ps(think_s: float | np.ndarray, count: int) -> np.ndarray | int:
+    if isinstance(think_s, float) and think_s == 0.0:
+        return 0
+    think = np.asarray(think_s, np.float64)
+    if think.shape not in ((), (count,)):
+        raise ValueError(f"think_s is one number or {count}, one a request")
+    if np.isnan(think).any() or (think < 0).any() or (think > 9e6).any():
+        raise ValueError("think_s must be from 0 to 9e6 seconds")
+    return np.rint(think * PS_PER_S).astype(np.int64)
 
 
 def _prefixes(ids: np.ndarray) -> np.ndarray:

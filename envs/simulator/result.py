@@ -72,29 +72,8 @@ class Result:
         requests = np.empty(len(state.arrays["requests"]), list(zip(names, kinds, strict=True)))
         for name in names:
             requests[name] = state.arrays["requests"][name]
-        clock, instances = state.head[0], state.arrays["instances"]
-        counters = {
-            "arrived": float(clock["arrived"]),
-            "served": float(clock["served"]),
-            "rejected": float(clock["rejected"]),
-            "queued": float(clock["queued"]),
-            "waiting": float(instances["waiting"].sum()),
-            "running": float((instances["decoding"] + instances["prefilling"]).sum()),
-            "preemptions": float(clock["preemptions"]),
-            "recomputed_tokens": float(clock["recomputed_tokens"]),
-            "cached_tokens": float(clock["cached_tokens"]),
-            "limited": float(clock["limited"]),
-            "decisions": float(clock["decisions"]),
-            "forced_dispatches": float(clock["forced"]),
-            "events": float(clock["events"]),
-            "iterations": float(clock["iterations"]),
-            "good_requests": float(clock["good"]),
-            "good_tokens": float(clock["good_tokens"]),
-            "request_seconds": float(clock["area_s"]) + float(clock["area_ps"]) / PS_PER_S,
-            "now_s": float(clock["now_ps"]) / PS_PER_S,
-        }
         tenants = state.arrays["tenants"]["counter"].copy()
-        return cls(requests, table, tuple(fleet), router, counters, tenants)
+        return cls(requests, table, tuple(fleet), router, counters_of(state), tenants)
 
     def latencies(self) -> dict[str, np.ndarray]:
         """Latencies in seconds of the served requests, in table order.
@@ -103,18 +82,7 @@ class Result:
         tokens (NaN for one-token answers), `queueing_s` arrival to first admission (router queue
         plus waiting queue), `router_wait_s` arrival to dispatch.
         """
-        served = self.requests["status"] == SERVED
-        rows = self.requests[served]
-        outputs = np.asarray(self.table.output_tokens)[served]
-        gaps = np.where(outputs > 1, outputs - 1, np.nan)
-        arrival = rows["arrival_ps"]
-        return {
-            "e2e_s": (rows["finish_ps"] - arrival) / PS_PER_S,
-            "ttft_s": (rows["first_token_ps"] - arrival) / PS_PER_S,
-            "tbt_s": (rows["finish_ps"] - rows["first_token_ps"]) / PS_PER_S / gaps,
-            "queueing_s": (rows["admit_ps"] - arrival) / PS_PER_S,
-            "router_wait_s": (rows["dispatch_ps"] - arrival) / PS_PER_S,
-        }
+        return latencies_of(self.requests, self.table)
 
     def summary(self) -> dict[str, float]:
         """Metrics of the run; latencies in seconds, rates per second of makespan.
@@ -125,33 +93,7 @@ class Result:
         requests inside every SLO, `slo_attainment` their share of all arrived requests,
         `gpu_hours` and `dollars` are those of the whole fleet over the makespan.
         """
-        totals = self.counters
-        out = dict(totals)
-        out["unfinished"] = totals["arrived"] - totals["served"] - totals["rejected"]
-        came = self.requests["arrival_ps"] >= 0
-        start = self.requests["arrival_ps"][came].min() if came.any() else 0
-        finish = max(self.requests["finish_ps"].max(initial=0), start)
-        makespan = float(finish - start) / PS_PER_S
-        out["makespan_s"] = makespan
-        for name, values in self.latencies().items():
-            if name == "tbt_s":
-                values = values[~np.isnan(values)]
-            out[f"{name[:-2]}_mean_s"] = float(values.mean()) if len(values) else float("nan")
-            marks = percentiles(values, _PERCENTILES) if len(values) else [float("nan")] * 4
-            for mark, value in zip(_PERCENTILES, marks, strict=True):
-                out[f"{name[:-2]}_p{mark}_s"] = value
-        served = self.requests["status"] == SERVED
-        output = float(np.asarray(self.table.output_tokens)[served].sum())
-        prompt = float(np.asarray(self.table.prompt_tokens)[served].sum())
-        rate = 1.0 / makespan if makespan > 0 else float("nan")
-        out["output_tokens_per_s"] = output * rate
-        out["prompt_tokens_per_s"] = prompt * rate
-        out["goodput_tokens_per_s"] = totals["good_tokens"] * rate
-        out["slo_attainment"] = totals["good_requests"] / max(totals["arrived"], 1.0)
-        hours = makespan / 3600.0
-        out["gpu_hours"] = hours * sum(engine.gpus for engine in self.fleet)
-        out["dollars"] = hours * sum(engine.price_per_hour for engine in self.fleet)
-        return out
+        return summary_of(self.requests, self.table, self.fleet, self.counters)
 
     def to_frame(self) -> pd.DataFrame:
         """The request table with its outcome: times in seconds (NaN = never) and status text.
@@ -173,3 +115,95 @@ class Result:
             self.requests["status"].tolist(), categories=pd.Index(list(STATUS_TEXT.values()))
         )
         return frame
+
+
+def counters_of(state: State) -> dict[str, float]:
+    """Totals of a run by the names of `Result.summary`."""
+    clock, instances = state.head[0], state.arrays["instances"]
+    return {
+        "arrived": float(clock["arrived"]),
+        "served": float(clock["served"]),
+        "rejected": float(clock["rejected"]),
+        "queued": float(clock["queued"]),
+        "waiting": float(instances["waiting"].sum()),
+        "running": float((instances["decoding"] + instances["prefilling"]).sum()),
+        "preemptions": float(clock["preemptions"]),
+        "recomputed_tokens": float(clock["recomputed_tokens"]),
+        "cached_tokens": float(clock["cached_tokens"]),
+        "limited": float(clock["limited"]),
+        "decisions": float(clock["decisions"]),
+        "forced_dispatches": float(clock["forced"]),
+        "events": float(clock["events"]),
+        "iterations": float(clock["iterations"]),
+        "good_requests": float(clock["good"]),
+        "good_tokens": float(clock["good_tokens"]),
+        "request_seconds": float(clock["area_s"]) + float(clock["area_ps"]) / PS_PER_S,
+        "now_s": float(clock["now_ps"]) / PS_PER_S,
+    }
+
+
+def latencies_of(requests: np.ndarray, table: RequestTable) -> dict[str, np.ndarray]:
+    """What `Result.latencies` gives, from rows with the fields of `Result.requests`."""
+    served = _served(requests)
+    outputs = np.asarray(table.output_tokens)[served]
+    gaps = np.where(outputs > 1, outputs - 1, np.nan)
+    times = ("arrival_ps", "dispatch_ps", "admit_ps", "first_token_ps", "finish_ps")
+    arrival, dispatch, admit, first, finish = (requests[name][served] for name in times)
+    return {
+        "e2e_s": _seconds(finish - arrival),
+        "ttft_s": _seconds(first - arrival),
+        "tbt_s": _seconds(finish - first) / gaps,
+        "queueing_s": _seconds(admit - arrival),
+        "router_wait_s": _seconds(dispatch - arrival),
+    }
+
+
+def summary_of(
+    requests: np.ndarray,
+    table: RequestTable,
+    fleet: Sequence[EngineConfig],
+    counters: dict[str, float],
+) -> dict[str, float]:
+    """What `Result.summary` gives, from rows with the fields of `Result.requests`."""
+    out = dict(counters)
+    out["unfinished"] = counters["arrived"] - counters["served"] - counters["rejected"]
+    makespan = _makespan_s(requests)
+    out["makespan_s"] = makespan
+    for name, values in latencies_of(requests, table).items():
+        if name == "tbt_s":
+            values = values[~np.isnan(values)]
+        count = len(values)
+        out[f"{name[:-2]}_mean_s"] = float(values.sum()) / count if count else float("nan")
+        marks = percentiles(values, _PERCENTILES) if count else [float("nan")] * 4
+        for mark, value in zip(_PERCENTILES, marks, strict=True):
+            out[f"{name[:-2]}_p{mark}_s"] = value
+    served = _served(requests)
+    output = float(np.asarray(table.output_tokens)[served].sum())
+    prompt = float(np.asarray(table.prompt_tokens)[served].sum())
+    rate = 1.0 / makespan if makespan > 0 else float("nan")
+    out["output_tokens_per_s"] = output * rate
+    out["prompt_tokens_per_s"] = prompt * rate
+    out["goodput_tokens_per_s"] = counters["good_tokens"] * rate
+    out["slo_attainment"] = counters["good_requests"] / max(counters["arrived"], 1.0)
+    hours = makespan / 3600.0
+    out["gpu_hours"] = hours * sum(engine.gpus for engine in fleet)
+    out["dollars"] = hours * sum(engine.price_per_hour for engine in fleet)
+    return out
+
+
+def _served(requests: np.ndarray) -> np.ndarray | slice:
+    """Index of the served requests; to take all of them without a copy is the usual case."""
+    served = requests["status"] == SERVED
+    return slice(None) if served.all() else served
+
+
+def _seconds(duration_ps: np.ndarray) -> np.ndarray:
+    return duration_ps.astype(np.float64) / PS_PER_S
+
+
+def _makespan_s(requests: np.ndarray) -> float:
+    """Seconds from the first arrival to the last finish."""
+    arrival = requests["arrival_ps"]
+    came = arrival if arrival.min(initial=0) >= 0 else arrival[arrival >= 0]
+    start = came.min() if len(came) else 0
+    return float(max(requests["finish_ps"].max(initial=0), start) - start) / PS_PER_S

@@ -15,7 +15,7 @@ from envs.simulator.config import QUEUE_ORDERS, EngineConfig, Outage, QueueOrder
 from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import PS_PER_S, ROUTE
 from envs.simulator.policy import RoutingPolicy
-from envs.simulator.result import Result
+from envs.simulator.result import Result, counters_of, summary_of
 from envs.simulator.state import State
 
 if TYPE_CHECKING:
@@ -108,13 +108,8 @@ class Simulation:
         self.fleet = tuple(fleet)
         predicted = np.asarray(table.predicted_output_tokens)
         self.has_predictions = bool(len(predicted) == 0 or predicted.min() >= 1)
-        if queue_order == "sjf":
-            self.require_predictions("the shortest-predicted-first router queue")
-        for engine in self.fleet:
-            if engine.scheduler.uses_prediction:
-                self.require_predictions(f"the waiting queue {engine.scheduler.name!r}")
-            if engine.admission == "reserve":
-                self.require_predictions("the admission test 'reserve'")
+        if not self.has_predictions:
+            self._refuse_predictors(queue_order)
         if gate is not None and gate.uses_prediction:
             self.require_predictions(f"the admission policy {gate.name!r}")
         if gate is not None and more:
@@ -147,6 +142,15 @@ class Simulation:
                 f"{who} needs predicted_output_tokens, which this table does not have: "
                 "add them with table.with_predictions(sigma=0.5, seed=0)"
             )
+
+    def _refuse_predictors(self, queue_order: QueueOrder) -> None:
+        if queue_order == "sjf":
+            self.require_predictions("the shortest-predicted-first router queue")
+        for engine in self.fleet:
+            if engine.scheduler.uses_prediction:
+                self.require_predictions(f"the waiting queue {engine.scheduler.name!r}")
+            if engine.admission == "reserve":
+                self.require_predictions("the admission test 'reserve'")
 
     @property
     def now_s(self) -> float:
@@ -195,14 +199,21 @@ class Simulation:
 
     def result(self, router: str = "") -> Result:
         """What has happened so far; warns once of use outside a cost model's fitted range."""
+        self._check_ranges()
+        return Result.of(self.state, self.table, self.fleet, router)
+
+    def summary(self) -> dict[str, float]:
+        """`result().summary()`, without a copy of the requests."""
+        self._check_ranges()
+        requests = self.state.arrays["requests"]
+        return summary_of(requests, self.table, self.fleet, counters_of(self.state))
+
+    def _check_ranges(self) -> None:
         requests = self.state.arrays["requests"]
         admitted = requests["admit_ps"] >= 0
-        context = (requests["prompt"] + requests["generated"])[admitted]
+        most = int(((requests["prompt"] + requests["generated"]) * admitted).max(initial=0))
         for engine, row in zip(self.fleet, self.state.arrays["engines"], strict=False):
-            engine.cost.check_range(
-                int(row["most_decoding"]), int(row["most_prefill"]), int(context.max(initial=0))
-            )
-        return Result.of(self.state, self.table, self.fleet, router)
+            engine.cost.check_range(int(row["most_decoding"]), int(row["most_prefill"]), most)
 
     def check_clock(self) -> None:
         """Refuse a run that has come to the end of the clock's range."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import numpy as np
 from envs.simulator.gate import Gate
 from envs.simulator.layout import ARRAYS, BY_TENANT, HEAD_DTYPE
 from envs.simulator.scheduler import Scheduler
+
+# Words of 8 bytes of the head; the last ones hold addresses, in the order of ARRAYS.
+_WORD = {name: place for place, name in enumerate(HEAD_DTYPE.names or ())}
+_ADDRESSES = slice(-len(ARRAYS), None)
+assert HEAD_DTYPE.itemsize == 8 * len(_WORD)
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,14 @@ class State:
         state.bind()
         return state
 
-    def bind(self) -> None:
-        """Write the addresses, which hold for this process and these arrays alone."""
-        for name in ARRAYS:
-            self.head[f"{name}_at"] = self.arrays[name].ctypes.data
+    def bind(self, known: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Write the addresses, which hold for this process and these arrays alone.
+
+        Args:
+            known: Addresses of some arrays, since to ask each array takes long.
+        """
+        places = [known.get(name) or self.arrays[name].ctypes.data for name in ARRAYS]
+        self.head.view(np.int64)[_ADDRESSES] = places
         for row, scheduler in zip(self.arrays["schedulers"], self.schedulers, strict=True):
             scheduler.bind(row)
         if self.gate is not None:
@@ -97,6 +107,11 @@ class State:
             if name not in _CONSTANT:
                 np.copyto(array, saved[name].view(array.dtype))
         self.bind()
+
+
+def write_head(head: np.ndarray, values: Mapping[str, int]) -> None:
+    """Write whole numbers to fields of a head, all at once: one by one takes five times as long."""
+    head.view(np.int64)[[_WORD[name] for name in values]] = list(values.values())
 
 
 # Shared by all simulations of a fleet, and never written.

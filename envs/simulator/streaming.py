@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from envs.simulator import kernel
-from envs.simulator.build import ROW_ALONE
+from envs.simulator.blank import ROW_ALONE
 from envs.simulator.config import EngineConfig
 from envs.simulator.histogram import LatencyHistogram
 from envs.simulator.layout import KEYED, PS_PER_S, REFILL, SERVED, UNFINISHED

@@ -71,6 +71,10 @@ Fault = Callable[[int | None, str, str, str], TraceError]
 """`fault(row, column, problem, mend)` turns a 0-based row into an error that names its place."""
 
 
+Demand = Callable[[Array, str, str, str], None]
+"""`demand(good, column, problem, mend)` raises a fault for the first row that is not good."""
+
+
 def check(columns: dict[str, Any], fault: Fault) -> None:
     """Raise `fault` for the first row of the first column that breaks a rule.
 
@@ -85,7 +89,25 @@ def check(columns: dict[str, Any], fault: Fault) -> None:
             shown = columns[column][row]
             raise fault(row, column, f"the value {shown} {problem}", mend)
 
-    arrival = columns["arrival_s"]
+    if not _arrivals_hold(columns["arrival_s"]):
+        _check_arrivals(columns["arrival_s"], demand)
+    for name, values in columns.items():
+        rule = COLUMNS[name]
+        if rule.kind == "count" and not rule.low <= values.min() <= values.max() <= rule.high:
+            most = f" .. {rule.high}" if rule.high <= MAX_TOKENS else " or more"
+            text = f"{name} must be {rule.low}{most}"
+            good = (values >= rule.low) & (values <= rule.high)
+            demand(good, name, f"is out of range: {text}", "Correct or drop the row")
+    _check_relations(columns, demand)
+
+
+def _arrivals_hold(arrival: Array) -> bool:
+    """Whether arrival times keep all rules: one look at each row where nothing is wrong."""
+    within = 0 <= arrival[0] and arrival[-1] <= MAX_TIME_S
+    return bool(within and (arrival[1:] >= arrival[:-1]).all())
+
+
+def _check_arrivals(arrival: Array, demand: Demand) -> None:
     mend = "Give the seconds since the start of the trace, 0 or more"
     demand(np.isfinite(arrival), "arrival_s", "is not a finite time", mend)
     ordered = np.ones(len(arrival), bool)
@@ -95,19 +117,9 @@ def check(columns: dict[str, Any], fault: Fault) -> None:
     limit = f"is beyond {MAX_TIME_S:.0f} s (104 days)"
     unit = f"{mend}; are they in another unit: time_unit='ms' (--time-unit ms)?"
     demand(arrival <= MAX_TIME_S, "arrival_s", limit, unit)
-    for name, values in columns.items():
-        rule = COLUMNS[name]
-        if rule.kind == "count":
-            most = f" .. {rule.high}" if rule.high <= MAX_TOKENS else " or more"
-            text = f"{name} must be {rule.low}{most}"
-            good = (values >= rule.low) & (values <= rule.high)
-            demand(good, name, f"is out of range: {text}", "Correct or drop the row")
-    _check_relations(columns, demand)
 
 
-def _check_relations(
-    columns: dict[str, Any], demand: Callable[[Array, str, str, str], None]
-) -> None:
+def _check_relations(columns: dict[str, Any], demand: Demand) -> None:
     mend = "Correct the row"
     if (deadline := columns.get("deadline_s")) is not None:
         good = deadline >= columns["arrival_s"]

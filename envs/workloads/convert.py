@@ -80,6 +80,8 @@ def _to_labels(name: str, values: Any, fault: Fault) -> Labels:
 
 def _to_numbers(name: str, values: Any, kind: str, fault: Fault) -> npt.NDArray[Any]:
     array: Any = values if isinstance(values, np.ndarray) else np.asarray(values)
+    if array.dtype == (np.float64 if kind == "time" else np.int64):
+        return array
     number = "seconds" if kind == "time" else "whole number"
     if array.dtype.kind not in "iuf":
         try:

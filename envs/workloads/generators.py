@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrivals import arrivals as arrival_times
+from .convert import frozen
 from .labels import Labels
 from .table import RequestTable
 
@@ -46,6 +47,13 @@ ROUTER_TASKS = (
 )
 PROMPT_LOG_SIGMA = 0.6  # assumed: the paper gives only the means
 
+# The same by task, (5,) each.
+_NAMES = tuple(task.name for task in ROUTER_TASKS)
+_SHARES = np.array([task.samples for task in ROUTER_TASKS], np.float64)
+_PROMPT_LOG_MEAN = np.log([task.mean_prompt for task in ROUTER_TASKS]) - PROMPT_LOG_SIGMA**2 / 2
+_LOG_MEAN = np.array([task.log_mean for task in ROUTER_TASKS])
+_LOG_SIGMA = np.array([task.log_sigma for task in ROUTER_TASKS])
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -78,19 +86,15 @@ def router_mix(
         ValueError: A parameter is out of range.
     """
     rng = np.random.default_rng(seed)
-    samples = np.array([task.samples for task in ROUTER_TASKS], np.float64)
-    which = rng.choice(len(ROUTER_TASKS), n, p=samples / samples.sum())
-    prompt_mean = np.array([task.mean_prompt for task in ROUTER_TASKS])[which]
-    prompt = rng.lognormal(np.log(prompt_mean) - PROMPT_LOG_SIGMA**2 / 2, PROMPT_LOG_SIGMA)
-    log_mean = np.array([task.log_mean for task in ROUTER_TASKS])[which]
-    log_sigma = np.array([task.log_sigma for task in ROUTER_TASKS])[which]
-    output = rng.lognormal(log_mean, log_sigma)
+    which = _choice(rng, _SHARES, n)
+    prompt = rng.lognormal(_PROMPT_LOG_MEAN[which], PROMPT_LOG_SIGMA)
+    output = rng.lognormal(_LOG_MEAN[which], _LOG_SIGMA[which])
     return RequestTable.from_columns(
-        arrival_s=arrival_times(arrivals, rate, n, rng, **process),
+        arrival_s=frozen(arrival_times(arrivals, rate, n, rng, **process)),
         prompt_tokens=_whole(np.rint(prompt), max_prompt_tokens),
         # Rounded up, so that exactly the lognormal's share lies above the heavy threshold.
         output_tokens=_whole(np.ceil(output), max_output_tokens),
-        application=Labels(which.astype(np.int32), tuple(task.name for task in ROUTER_TASKS)),
+        application=Labels(which.astype(np.int32), _NAMES),
         source=f"router paper mix, {n} requests, {arrivals} {rate:g}/s, seed {seed}",
     )
 
@@ -157,6 +161,20 @@ def router_classes(
 
 
 def _whole(values: npt.NDArray[np.float64], most: int) -> Ints:
+    """Token counts from 1 to `most`, of whole values that are overwritten."""
     if most < 1:
         raise ValueError(f"the longest length is {most} tokens; it must be 1 or more")
-    return np.clip(values, 1, most).astype(np.int64)
+    np.maximum(values, 1, out=values)
+    np.minimum(values, most, out=values)
+    return frozen(values.astype(np.int64))
+
+
+def _choice(rng: np.random.Generator, shares: npt.NDArray[np.float64], n: int) -> Ints:
+    """`rng.choice(len(shares), n, p=shares / shares.sum())`, in a fraction of the time."""
+    edges = np.cumsum(shares / shares.sum())
+    drawn = rng.random(n)
+    which = np.zeros(n, np.int64)
+    # To compare all with each of a few edges is faster than to search for each one's place.
+    for edge in edges[:-1] / edges[-1]:
+        which += drawn >= edge
+    return which

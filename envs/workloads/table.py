@@ -204,7 +204,8 @@ class RequestTable:
         if sigma > 0:
             noise = np.random.default_rng(seed).lognormal(0.0, sigma, len(self))
             limit = COLUMNS["predicted_output_tokens"].high
-            predicted = np.clip(np.rint(predicted * noise), 1, limit).astype(np.int64)
+            rounded = np.rint(predicted * noise)
+            predicted = np.minimum(np.maximum(rounded, 1), limit).astype(np.int64)
         # Within the limits of the column, and the other columns have been checked.
         columns = self._columns | {"predicted_output_tokens": frozen(predicted)}
         return RequestTable(columns, self.source)

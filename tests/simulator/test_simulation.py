@@ -275,6 +275,31 @@ def test_copies_are_independent(copied: Callable[[Simulation], Simulation]) -> N
     np.testing.assert_array_equal(simulation.result().requests, twin.result().requests)
 
 
+@pytest.mark.parametrize("options", [{}, {"window": 3, "poll_interval_s": 0.5}])
+def test_simulations_of_a_fleet_share_step_times_alone(options: dict[str, float]) -> None:
+    fleet = [engine(), engine(900, queue="sjf")]
+    first, second = (Simulation(workload(60), fleet, **options) for _ in range(2))  # type: ignore[arg-type]
+    for name, array in first.state.arrays.items():
+        shared = np.shares_memory(array, second.state.arrays[name])
+        assert shared == (name == "tables"), name
+    untouched = second.save()["digest"]
+    expected = first.run(router("jsq")).requests
+    np.testing.assert_array_equal(second.save()["digest"], untouched)
+    third = Simulation(workload(60), fleet, **options)  # type: ignore[arg-type]
+    for simulation in (second, third):
+        np.testing.assert_array_equal(simulation.run(router("jsq")).requests, expected)
+
+
+def test_summary_of_a_simulation_is_that_of_its_result() -> None:
+    simulation = Simulation(workload(60), [engine(), engine(500)])
+    for step in range(90):
+        if simulation.advance():
+            simulation.apply(step % 2)
+        if step % 30 == 0:
+            expected = simulation.result().summary()
+            assert repr(simulation.summary()) == repr(expected)  # NaN is not equal to itself
+
+
 def test_restored_state_runs_compiled() -> None:
     simulation = Simulation(workload(60), [engine()] * 2)
     buffer = io.BytesIO()
