@@ -27,6 +27,7 @@ from envs.workloads import (
     unmask,
     vtc_suite,
 )
+from tests.fuzzing import quick
 
 ATTACKS: dict[str, Callable[..., RequestTable]] = {
     attack.__name__: attack
@@ -79,6 +80,7 @@ def by_id(table: RequestTable, rows: np.ndarray) -> dict[int, tuple]:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@quick(40)
 @given(table=tables())
 def test_nothing_of_the_honest_changes(name: str, table: RequestTable) -> None:
     found = attacked(name, table)
@@ -92,6 +94,7 @@ def test_nothing_of_the_honest_changes(name: str, table: RequestTable) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@quick(40)
 @given(table=tables())
 def test_who_and_what_it_is_can_be_told(name: str, table: RequestTable) -> None:
     found = attacked(name, table)
@@ -109,6 +112,7 @@ def test_who_and_what_it_is_can_be_told(name: str, table: RequestTable) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@quick(40)
 @given(table=tables())
 def test_interactions_stay_ordered(name: str, table: RequestTable) -> None:
     found = attacked(name, table)
@@ -118,6 +122,7 @@ def test_interactions_stay_ordered(name: str, table: RequestTable) -> None:
     assert allowed == pytest.approx(5.0)
 
 
+@quick(40)
 @given(table=tables(), identities=st.integers(1, 5))
 def test_identities_share_whole_interactions(table: RequestTable, identities: int) -> None:
     (name,) = heaviest(table)
@@ -141,6 +146,7 @@ def test_identities_of_several_attackers() -> None:
     assert honest_tenant(found) == COPILOT.tenant
 
 
+@quick(40)
 @given(table=tables(), period_s=st.sampled_from([0.5, 3.0, 7.3, 40.0]))
 def test_bursts_come_at_the_end_of_a_period(table: RequestTable, period_s: float) -> None:
     found = idle_then_burst(table, period_s=period_s)
@@ -163,6 +169,7 @@ def test_the_costliest_application_of_others_is_claimed() -> None:
     assert costs[claimed] == pytest.approx(expected)
 
 
+@quick(40)
 @given(table=tables(), calls=st.integers(3, 12))
 def test_inflated_calls_are_always_in_the_middle(table: RequestTable, calls: int) -> None:
     found = inflate_calls(table, calls=calls)
@@ -171,6 +178,7 @@ def test_inflated_calls_are_always_in_the_middle(table: RequestTable, calls: int
     assert (index >= 1).all() and (index + 1 < size).all() and (size >= calls).all()
 
 
+@quick(40)
 @given(table=tables(), factor=st.sampled_from([1.0, 1.5, 3.0, 1e300]))
 def test_padding_conserves_all_else(table: RequestTable, factor: float) -> None:
     found = pad_prompts(table, factor=factor, max_prompt_tokens=2000)
