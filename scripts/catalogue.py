@@ -153,7 +153,7 @@ def _scenarios() -> Rows:
                 "KV tokens": "/".join(str(g.kv_capacity_tokens or "from memory") for g in groups),
                 "workload": workload.kind,
                 "requests/s": getattr(workload, "rate", None) or "as recorded",
-                "requests": getattr(workload, "requests", "all"),
+                "requests": getattr(workload, "requests", None) or "all",
             }
         )
     return rows

@@ -70,5 +70,5 @@ def _row(scenario: Scenario) -> list[str]:
         "/".join(str(group.kv_capacity_tokens or "from memory") for group in groups),
         workload.kind,
         f"{rate:g}" if rate is not None else "as recorded",
-        str(getattr(workload, "requests", "all")),
+        str(getattr(workload, "requests", None) or "all"),
     ]

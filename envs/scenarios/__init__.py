@@ -1,5 +1,13 @@
 """Scenarios: fleet, workload, predictions and objectives as checked YAML, and the seeds."""
 
+from envs.scenarios.adversary import (
+    Adversary,
+    IdleThenBurst,
+    InflateCalls,
+    MisdeclareApplication,
+    PadPrompts,
+    SplitIdentities,
+)
 from envs.scenarios.conditions import Clients, Down, Failures, RequestLimit
 from envs.scenarios.errors import ScenarioError
 from envs.scenarios.fleet import EngineGroup, Fleet
@@ -15,17 +23,23 @@ from envs.scenarios.seeds import SEEDS, seeds
 
 __all__ = [
     "SEEDS",
+    "Adversary",
     "Clients",
     "Down",
     "EngineGroup",
     "Failures",
     "Fleet",
+    "IdleThenBurst",
+    "InflateCalls",
+    "MisdeclareApplication",
+    "PadPrompts",
     "Prediction",
     "RequestLimit",
     "Router",
     "Scenario",
     "ScenarioError",
     "ServiceObjective",
+    "SplitIdentities",
     "fleet_names",
     "load_fleet",
     "load_scenario",

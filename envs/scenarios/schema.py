@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
+from envs.scenarios.adversary import Adversary
 from envs.scenarios.conditions import Clients, Failures, RequestLimit
 from envs.scenarios.errors import ScenarioError
 from envs.scenarios.fleet import Fleet
@@ -78,6 +79,8 @@ class Scenario(Strict):
     rate_limit: RequestLimit | None = None
     """Requests that each tenant may send; without it, any number."""
     failures: Failures = Failures()
+    adversary: Adversary | None = None
+    """Tenants that game the scheduler; without it, all are honest."""
 
     @model_validator(mode="after")
     def _check_outages(self) -> Scenario:
@@ -118,7 +121,22 @@ class Scenario(Strict):
             raise
         except ValueError as error:
             raise ScenarioError(self.name, str(error), ("workload",)) from error
+        if self.adversary is not None:
+            try:
+                table = self.adversary.apply(table)
+            except TraceError:
+                raise
+            except ValueError as error:
+                raise ScenarioError(self.name, str(error), ("adversary",)) from error
         return self.complete(table, seed)
+
+    def honest_twin(self) -> Scenario:
+        """The same scenario with nobody who games the scheduler.
+
+        For the same seed it has the same requests before the attack: `envs.workloads.unmask`
+        finds what those of the attacked episode really are in it.
+        """
+        return self.model_copy(update={"adversary": None})
 
     def complete(self, table: RequestTable, seed: int) -> RequestTable:
         """Draw what requests of an episode lack: predicted output lengths and models."""

@@ -1,5 +1,18 @@
 """Workloads: the request table, readers of public trace formats, synthetic generators."""
 
+from .adversaries import (
+    application_costs,
+    heaviest,
+    honest_rows,
+    honest_tenant,
+    idle_then_burst,
+    inflate_calls,
+    misdeclare_application,
+    pad_prompts,
+    sent_by,
+    split_identities,
+    unmask,
+)
 from .arrivals import PROCESSES, arrivals, within
 from .azure import azure
 from .columns import COLUMNS, MAX_TIME_S, MAX_TOKENS, TIERS
@@ -28,6 +41,7 @@ __all__ = [
     "TraceWarning",
     "UnknownFormatError",
     "VtcSuite",
+    "application_costs",
     "arrivals",
     "azure",
     "convert",
@@ -35,6 +49,13 @@ __all__ = [
     "copilot_replay",
     "describe",
     "drawn_parts",
+    "heaviest",
+    "honest_rows",
+    "honest_tenant",
+    "idle_then_burst",
+    "inflate_calls",
+    "misdeclare_application",
+    "pad_prompts",
     "parquet_rows",
     "predicted_parts",
     "read_parts",
@@ -42,8 +63,11 @@ __all__ = [
     "router_classes",
     "router_mix",
     "router_mix_parts",
+    "sent_by",
+    "split_identities",
     "trace_files",
     "trace_format",
+    "unmask",
     "vtc_suite",
     "within",
 ]

@@ -124,6 +124,8 @@ class Case:
         if limit is not None:
             ends = " (a call over it ends its interaction)" if limit.kill_interactions else ""
             found.append(f"{limit.requests_per_minute} requests a minute for each tenant{ends}")
+        if scenario.adversary is not None:
+            found.append(f"an adversary: {scenario.adversary.kind}")
         for down in failures.outages:
             found.append(f"instance {down.instance} down, {down.start_s:g} to {down.end_s:g} s")
         if failures.mean_time_between_failures_s is not None:

@@ -51,6 +51,7 @@ router: {queue_order: sjf, decision_interval_s: 0.02, window: 4, poll_interval_s
 clients: {closed_loop: true, think_s: 1.0, weights: {default: 2.0}, models: {small: 1, large: 3}}
 rate_limit: {requests_per_minute: 60, kill_interactions: true}
 failures: {outages: [{instance: 0, start_s: 1, end_s: 2.5}]}
+adversary: {kind: split_identities, identities: 3, heaviest: 1}
 slo: {ttft_s: 1.0, tbt_s: 0.1, e2e_s: 20}
 """
 PARENT = "{fleet: v100-llama2-7b-x4, workload: {kind: azure_code, requests: 9, rate: 2.0}}\n"
@@ -62,12 +63,12 @@ KEYS = st.sampled_from(
     "name description fleet groups a count preset model gpu engine workload kind requests rate "
     "clients models weights rate_limit failures outages instance serves queue "
     "arrivals cv path format columns limit prediction sigma router window slo ttft_s extends "
-    "points".split()
+    "points adversary identities tenants heaviest".split()
 )
 NAMES = st.sampled_from(
     "router_mix azure_code trace gamma mmpp uniform at_once chunked sjf fp8 Llama-2-70B H100 "
     "parent.yaml points.yaml#a points.yaml#8 fuzzed.yaml v100-llama2-7b-x4 router-kv6k-rate8 "
-    "a100-llama2-70b-tp8".split()
+    "a100-llama2-70b-tp8 inflate_calls pad_prompts".split()
 )
 VALUES = NAMES | nested(KEYS | NAMES | scalars.filter(lambda key: key == key))
 TOKENS = [

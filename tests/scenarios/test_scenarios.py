@@ -31,9 +31,11 @@ def write(path, **content):
 def test_presets_build(name):
     scenario = load_scenario(name, {"workload": {"requests": 50}})
     table, engines = scenario.build(1_000_000)
+    instances = {"mixed": 8, "router": 4, "throttling": 1}
     assert scenario.name == name
-    assert len(table) == 50
-    assert len(engines) == (8 if name.startswith("mixed") else 4)
+    # Of Copilot's calls, the longest are dropped.
+    assert 30 <= len(table) <= 50 and (scenario.workload.kind == "copilot" or len(table) == 50)
+    assert len(engines) == instances[name.partition("-")[0]]
     assert table.predicted_output_tokens.min() >= 1
 
 
