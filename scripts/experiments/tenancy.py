@@ -69,7 +69,7 @@ def _share(key: str, title: str, heading: str, better: int = -1) -> Metric:
 TENANCY: dict[str, Metric] = {
     metric.key: metric
     for metric in [
-        Metric("score", "Score, by which settings are chosen", "score", 1.0, 1, relative=False),
+        Metric("score", "Score, of 100", "score", 100.0, 1, relative=False),
         # Useful work.
         Metric("interactions", "Interactions finished", "inter-actions", better=1),
         _share("finished_share", "Interactions finished, of those begun", "finished", 1),
@@ -137,7 +137,6 @@ COMPACT = (
     "jain",
     "light_ttft_p50_s",
     "light_ttft_p99_s",
-    "delayed_users",
 )
 """What a terminal shows beside the score."""
 

@@ -20,7 +20,8 @@ from scripts.experiments.tenancy import TENANCY
 
 Figure = Any
 _OTHERS = "#c3cbd3"
-_PLACES = ("top center", "bottom center", "middle right", "middle left")
+_ROOM = (0.05, 0.04)
+"""Width and height of a label as shares of the ranges."""
 
 
 class View(NamedTuple):
@@ -34,6 +35,7 @@ class View(NamedTuple):
 
 VIEWS = (
     View("light", "Light users against finished work", "light_ttft_p99_s", "interactions"),
+    View("in-time", "Light users in time against finished work", "light_on_time", "interactions"),
     View("waste", "Waste against throughput", "waste_share", "tokens_per_s"),
     View("fair", "Fairness against throughput", "jain", "tokens_per_s"),
 )
@@ -41,7 +43,7 @@ VIEWS = (
 
 def trade_offs(comparison: Comparison) -> dict[str, Figure]:
     """The views of a scenario by their names."""
-    return {view.name: _trade_off(comparison, view) for view in VIEWS}
+    return {view.name: _trade_off(comparison, _telling(comparison, view)) for view in VIEWS}
 
 
 def front(comparison: Comparison, view: View) -> list[Row]:
@@ -52,33 +54,37 @@ def front(comparison: Comparison, view: View) -> list[Row]:
     return [comparison.rows[place] for place in places]
 
 
+def _telling(comparison: Comparison, view: View) -> View:
+    """The view; of medians where everybody's p99 is the cut, which tells nothing."""
+    values = {row.mean[view.x].mean for row in comparison.rows}
+    return view._replace(x=view.x.replace("_p99_", "_p50_")) if len(values) == 1 else view
+
+
 def _trade_off(comparison: Comparison, view: View) -> Figure:
     x, y = TENANCY[view.x], TENANCY[view.y]
     best = front(comparison, view)
     fig = go.Figure()
-    if best:
+    if len(best) > 1:
         fig.add_scatter(
             x=[_scaled(row.mean[x.key], x).mean for row in best],
             y=[_scaled(row.mean[y.key], y).mean for row in best],
             mode="lines", line={"color": COLORS[0], "width": 1.5, "dash": "dot"},
             hoverinfo="skip", showlegend=False,
         )  # fmt: skip
-    labelled: list[tuple[float, float]] = []
+    named = _with_room(comparison, x, y, [*best, comparison.row(comparison.reference)])
     for rank, row in enumerate(comparison.rows, 1):
         on_front, is_reference = row in best, row.router == comparison.reference
         along, up = _scaled(row.mean[x.key], x), _scaled(row.mean[y.key], y)
         text = escape(row.router) if on_front or is_reference else str(rank)
-        # Of points at the same place one is labelled.
-        shown = (along.mean, up.mean) not in labelled
-        labelled.append((along.mean, up.mean))
+        place = "bottom right" if is_reference else "top left" if on_front else "top right"
         fig.add_scatter(
             x=[along.mean],
             y=[up.mean],
             error_x=_faint(error_bars([along]), on_front),
             error_y=_faint(error_bars([up]), on_front),
-            mode="markers+text" if shown else "markers",
+            mode="markers+text" if row in named else "markers",
             text=[text],
-            textposition=_PLACES[rank % len(_PLACES)],
+            textposition=place,
             textfont={"size": 11 if on_front or is_reference else 9, "color": INK},
             marker={
                 "size": 10 if on_front or is_reference else 7,
@@ -126,6 +132,19 @@ def service_over_time(records: Sequence[Record], names: Sequence[str]) -> Figure
         fig.update_xaxes(title_text="seconds", row=1, col=column)
     fig.update_yaxes(title_text="cost served per second", row=1, col=1)
     return styled(fig, 340)
+
+
+def _with_room(comparison: Comparison, x: Metric, y: Metric, first: Sequence[Row]) -> list[Row]:
+    """The rows whose labels do not meet: the reference, then the front, then by rank."""
+    values = np.array([(r.mean[x.key].mean, r.mean[y.key].mean) for r in comparison.rows])
+    place = values / np.maximum(np.ptp(values, axis=0), 1e-12)
+    at = dict(zip((row.router for row in comparison.rows), place, strict=True))
+    named: list[Row] = []
+    for row in (*first[::-1], *comparison.rows):
+        gaps = [np.abs(at[row.router] - at[other.router]) for other in named]
+        if all(gap[0] > _ROOM[0] or gap[1] > _ROOM[1] for gap in gaps):
+            named.append(row)
+    return named
 
 
 def _scaled(estimate: Estimate, metric: Metric) -> Estimate:

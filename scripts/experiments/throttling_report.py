@@ -29,7 +29,7 @@ _MAIN = (
 )
 _CHANGES = (
     *("interactions", "tokens_per_s", "waste_share", "benign_throttle_rate", "jain"),
-    *("light_ttft_p50_s", "light_ttft_p99_s"),
+    "light_on_time",
 )
 
 
@@ -81,7 +81,8 @@ def _notes() -> str:
         "within the deadline. Wasted are the tokens of finished calls whose interaction lost a "
         "call.",
         f"Settings are chosen on other seeds than these, all contenders with as many runs, by the "
-        f"score = {terms}, shares from 0 to 1. Another score may choose, and rank, otherwise: look "
+        f"score = {terms}, shares from 0 to 1; tables show it times "
+        "100. Another score may choose, and rank, otherwise: look "
         "at the trade-offs, not at the rank alone.",
         "Turning users away makes what is left look fair and fast. Compare at equal throughput, "
         "and count the finished interactions.",
@@ -108,7 +109,8 @@ def _scenario(
         f"{number(limits.ttft_s)} s and an interaction within {number(limits.deadline_s)} s; "
         f"benign are users of up to {limits.benign_rpm} calls in 60 s."
     )
-    views = trade_offs(comparison).items()
+    views = {f"view-{index}-{name}": plot for name, plot in trade_offs(comparison).items()}
+    half = list(views)[: len(views) // 2]
     return "\n".join(
         [
             f'<h2 id="scenario-{index}">{escape(comparison.scenario)}</h2>',
@@ -116,9 +118,11 @@ def _scenario(
             _main_table(comparison),
             f"<h3>Against {escape(comparison.reference)}, paired</h3>",
             _changes(comparison),
-            "<h3>Trade-offs</h3><p>Filled and joined: nobody is better in both. Numbers are ranks; "
-            "whiskers are 95% intervals.</p>",
-            figures({f"view-{index}-{name}": plot for name, plot in views}),
+            "<h3>Trade-offs</h3><p>Filled and joined: nobody is better in both; the diamond is the "
+            "reference. Numbers are ranks, left out where points crowd; whiskers are 95% "
+            "intervals.</p>",
+            figures({name: plot for name, plot in views.items() if name in half}),
+            figures({name: plot for name, plot in views.items() if name not in half}),
             f"<h3>Who is served when (seed {records[0].seed})</h3>",
             '<div class="scroll"><div class="wide">'
             f"{figure(service_over_time(records, names), f'service-{index}')}</div></div>",
@@ -171,7 +175,8 @@ def _settings(trials: Sequence[Trial]) -> str:
         mine = [trial for trial in trials if trial.name == name]
         best = next(trial for trial in mine if trial.chosen)
         scores = [trial.score for trial in mine if math.isfinite(trial.score)]
-        tried = f"{min(scores):.3f} to {max(scores):.3f}" if scores else "not tuned"
+        ends = [TENANCY["score"].text(end) for end in (min(scores), max(scores))] if scores else []
+        tried = " to ".join(ends).replace("-", MINUS) or "not tuned"
         rung = LADDER.get(name.partition(":")[0])
         cells = [
             Cell(name),
@@ -182,7 +187,8 @@ def _settings(trials: Sequence[Trial]) -> str:
             Cell(tried),
         ]
         rows.append((cells, ""))
-    return table(["contender", "what", "chosen", "settings", "runs", "their scores"], rows)
+    headings = ["contender", "what", "chosen", "settings", "runs", "their scores"]
+    return table(headings, rows, left=("what", "chosen"))
 
 
 def _everything(comparison: Comparison) -> str:

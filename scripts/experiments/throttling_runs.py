@@ -13,6 +13,7 @@ import pandas as pd
 from envs.scenarios import Scenario, seeds
 from envs.simulator import Result
 from envs.workloads import RequestTable
+from envs.workloads.tenants import TRACE_RATE
 from scripts.experiments.cases import Case, Episode
 from scripts.experiments.contenders import Contender
 from scripts.experiments.runner import Job, run_jobs
@@ -112,10 +113,12 @@ def default_cut_s(scenario: Scenario, table: RequestTable) -> float:
     In whole seconds; for copilot workloads 100/72 of their length, which is the 100 s of the
     published replay.
     """
-    end_s = math.ceil(float(np.max(table.arrival_s, initial=1.0)))
-    if scenario.workload.kind == "copilot":
-        return round((scenario.workload.duration_s or end_s) * COPILOT_CUT, 3)
-    return float(end_s)
+    workload = scenario.workload
+    if workload.kind == "copilot":
+        seconds = workload.duration_s or max(1, round(workload.requests / TRACE_RATE))
+        return round(seconds * COPILOT_CUT, 3)
+    end_s = float(math.ceil(float(np.max(table.arrival_s, initial=1.0))))
+    return min(end_s, getattr(workload, "duration_s", None) or end_s)
 
 
 def tune(
