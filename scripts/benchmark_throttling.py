@@ -105,6 +105,7 @@ def main(args: Args) -> int:
     if workers < 1:
         raise ValueError(f"--workers {workers}: give at least 1")
     tuning_runs = _tuning_runs(args)
+    limits = _limits(cases, seeds[0], measure)
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
     claim(
         store,
@@ -138,7 +139,6 @@ def main(args: Args) -> int:
     store.write_frame("summary.csv", summary)
     store.write_frame("table.csv", table_frame(comparisons))
     store.write_frame("tuning.csv", trial_frame(trials))
-    limits = _limits(cases, seeds[0], measure)
     write_report(store, cases, comparisons, records, trials, limits, drawn)
     counts = {"runs": len(records), "tuning_runs": _count(trials), "reused": reused + more}
     if args.json:

@@ -299,7 +299,7 @@ def _latency(rows: Served, group: np.ndarray, limits: Limits) -> dict[str, float
     mine = group[rows.tenant]
     members = {name: counts & (mine == place) for place, name in enumerate(GROUPS)}
     members["all"] = counts
-    found = {}
+    found: dict[str, float] = {}
     for name, which in members.items():
         marks = np.percentile(wait[which], [50, 99]) if which.any() else (math.nan, math.nan)
         found |= {f"{name}_ttft_p{q}_s": float(m) for q, m in zip((50, 99), marks, strict=True)}
@@ -320,7 +320,8 @@ def _group(table: RequestTable) -> np.ndarray:
     """(tenants,) group of each tenant by all that it asks for in the table."""
     cost = table.prompt_tokens + OUTPUT_WEIGHT * table.output_tokens
     codes = np.asarray(table.tenant.codes)
-    return tenant_groups(np.bincount(codes, cost, len(table.tenant.names)))
+    demand = np.bincount(codes, cost, len(table.tenant.names))
+    return tenant_groups(demand.astype(np.float64))
 
 
 def _mean_wait(result: Result, tenants: set[str], limits: Limits) -> float:

@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 from envs.simulator import EngineConfig, RateLimit, Result, Scheduler
+from envs.workloads import RequestTable
 from scripts.experiments.cases import Episode
 from scripts.experiments.contenders import find_router
 from scripts.experiments.disciplines import Discipline, all_schedulers, label, named_values
@@ -26,8 +27,11 @@ class Rung:
         queue: Its scheduler, one of `disciplines.all_schedulers`.
         grid: Settings to choose from: values by parameter, the default first. A parameter is one
             of `admission`, an option of `EngineConfig`, or one of the scheduler.
-        admission: From its own parameters to options of `Simulation`; none lets all in.
+        admission: From its own parameters to options of `Simulation`; none lets all in. One that
+            takes `**parameters` gets all that are nobody else's.
         engine: Options of `EngineConfig` that it needs.
+        of_table: Options of `Simulation` that follow from the requests, such as expected costs.
+        oracle: Whether it is told the true lengths, as no real system is.
         about: What it is, in a few words.
     """
 
@@ -36,6 +40,8 @@ class Rung:
     grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     admission: Callable[..., dict[str, Any]] | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
+    of_table: Callable[[RequestTable], dict[str, Any]] | None = None
+    oracle: bool = False
     about: str = ""
 
     def settings(self, most: int | None = None) -> list[Values]:
@@ -53,8 +59,8 @@ class Rung:
             ValueError: A parameter is unknown; the message lists those that exist.
         """
         given = {name: default[0] for name, default in self.grid.items()} | dict(values)
-        admitting = inspect.signature(self.admission).parameters if self.admission else {}
         scheduler = all_schedulers()[self.queue]
+        admitting = self._admitting(scheduler)
         known = {*admitting, *self.grid, *scheduler.parameter_names}
         if unknown := sorted(set(given) - known):
             raise ValueError(
@@ -65,6 +71,17 @@ class Rung:
         engine = {name: int(given.pop(name)) for name in sorted(_ENGINE & given.keys())}
         options = self.admission(**limits) if self.admission else {}
         return scheduler.with_parameters(**given), {**self.engine, **engine}, options
+
+    def _admitting(self, scheduler: Scheduler) -> list[str]:
+        """The parameters that `admission` gets."""
+        if self.admission is None:
+            return []
+        takes = inspect.signature(self.admission).parameters
+        named = [name for name, each in takes.items() if each.kind != each.VAR_KEYWORD]
+        if len(named) < len(takes):
+            others = _ENGINE.union(scheduler.parameter_names)
+            named += [name for name in self.grid if name not in others and name not in named]
+        return named
 
 
 def rate_limit(requests_per_minute: float) -> dict[str, Any]:
@@ -161,9 +178,13 @@ class Throttle:
 
     def run(self, episode: Episode) -> Result:
         """Serve all requests of the episode."""
-        scheduler, engine, options = self.rung.parts(self.values)
+        rung = self.rung
+        scheduler, engine, options = rung.parts(self.values)
         engines = [replace(each, queue=scheduler, **engine) for each in episode.engines]
-        served = replace(episode, engines=engines)
+        table = episode.table.with_predictions(sigma=0) if rung.oracle else episode.table
+        if rung.of_table is not None:
+            options = options | rung.of_table(table)
+        served = replace(episode, engines=engines, table=table)
         return served.run(find_router(self.router, {}), **options)
 
     def identity(self) -> dict[str, Any]:

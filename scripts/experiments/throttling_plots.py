@@ -137,6 +137,7 @@ def service_over_time(records: Sequence[Record], names: Sequence[str]) -> Figure
 def _with_room(comparison: Comparison, x: Metric, y: Metric, first: Sequence[Row]) -> list[Row]:
     """The rows whose labels do not meet: the reference, then the front, then by rank."""
     values = np.array([(r.mean[x.key].mean, r.mean[y.key].mean) for r in comparison.rows])
+    values = np.nan_to_num(values)
     place = values / np.maximum(np.ptp(values, axis=0), 1e-12)
     at = dict(zip((row.router for row in comparison.rows), place, strict=True))
     named: list[Row] = []
@@ -148,8 +149,8 @@ def _with_room(comparison: Comparison, x: Metric, y: Metric, first: Sequence[Row
 
 
 def _scaled(estimate: Estimate, metric: Metric) -> Estimate:
-    values = (estimate.mean, estimate.low, estimate.high)
-    return Estimate(*(value * metric.scale for value in values), estimate.seeds)
+    mean, low, high = (x * metric.scale for x in (estimate.mean, estimate.low, estimate.high))
+    return Estimate(mean, low, high, estimate.seeds)
 
 
 def _faint(bars: dict[str, Any] | None, strong: bool) -> dict[str, Any] | None:

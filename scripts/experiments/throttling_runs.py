@@ -53,14 +53,22 @@ class Measurement:
     timelines: bool = False
 
     def limits(self, scenario: Scenario, table: RequestTable) -> Limits:
-        """What runs of an episode are judged by."""
+        """What runs of an episode are judged by.
+
+        Raises:
+            ValueError: The cut comes before a first token can be late.
+        """
         slo = scenario.slo
-        return Limits(
-            self.cut_s or default_cut_s(scenario, table),
-            self.ttft_s or slo.ttft_s or _TTFT_S,
-            self.deadline_s or slo.e2e_s or _DEADLINE_S,
-            self.benign_rpm,
-        )
+        cut_s = self.cut_s or default_cut_s(scenario, table)
+        ttft_s = self.ttft_s or slo.ttft_s or _TTFT_S
+        if ttft_s >= cut_s:
+            raise ValueError(
+                f"{scenario.name}: the cut at {cut_s:g} s leaves no time to see whether first "
+                f"tokens come within {ttft_s:g} s: give a later --cut-s, a smaller --slo-ttft, or "
+                "more --requests"
+            )
+        deadline_s = self.deadline_s or slo.e2e_s or _DEADLINE_S
+        return Limits(cut_s, ttft_s, deadline_s, self.benign_rpm)
 
     def __call__(
         self, contender: Contender, episode: Episode, result: Result, wall_s: float
@@ -224,10 +232,9 @@ def trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def comparable(records: Sequence[Record]) -> list[str]:
-    """The metrics that some run has a value of."""
-    return [
-        key for key in TENANCY if any(not math.isnan(r.summary.get(key, math.nan)) for r in records)
-    ]
+    """The metrics to estimate: all, but for the isolation ratio where it was not measured."""
+    measured = any(math.isfinite(r.summary["isolation_ratio"]) for r in records)
+    return [key for key in TENANCY if measured or key != "isolation_ratio"]
 
 
 def _merged(jobs: Sequence[Job]) -> list[Job]:

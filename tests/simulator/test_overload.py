@@ -119,7 +119,9 @@ def test_benign_tenants_are_those_of_a_plain_count() -> None:
     rng = np.random.default_rng(3)
     calls = [
         (int(t), s, NEVER, NEVER, False, k, 1)
-        for k, (t, s) in enumerate(zip(rng.integers(0, 5, 80), rng.uniform(0, 200, 80), strict=True))
+        for k, (t, s) in enumerate(
+            zip(rng.integers(0, 5, 80), rng.uniform(0, 200, 80), strict=True)
+        )
     ]
     rows = served(*calls)
     for limit in (4, 6, 8):
