@@ -107,7 +107,7 @@ def main(args: Args) -> int:
     claim(store, vars(args), seeds, cases, contenders)
     total = len(cases) * len(contenders) * len(seeds)
     try:
-        with giving_up(store, lambda: total):
+        with giving_up(total, store):
             records, reused = run_comparison(store, cases, seeds, contenders, workers)
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -104,25 +104,27 @@ def main(args: Args) -> int:
     workers = usable_cpus() if args.workers is None else args.workers
     if workers < 1:
         raise ValueError(f"--workers {workers}: give at least 1")
-    tuning_runs = _tuning_runs(args)
+    tuning_runs = _tuning_runs(args, contenders)
     limits = _limits(cases, seeds[0], measure)
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
-    claim(
-        store,
-        vars(args),
-        seeds,
-        cases,
-        contenders,
-        code=code_identity((*EPISODE_PARTS, *_parts())),
-        more={"measured": measure.identity()},
-    )
-    few = Store(store.folder, keep_requests=False)
+    # Beside the evaluation, whose files can be read as one table.
+    trial_store = Store(store.folder / "tuning", keep_requests=False)
+    for each in (store, trial_store):
+        claim(
+            each,
+            vars(args),
+            seeds,
+            cases,
+            contenders,
+            code=code_identity((*EPISODE_PARTS, *_parts())),
+            more={"measured": measure.identity()},
+        )
     names = [contender.label for contender in contenders]
     total = len(cases) * len(contenders) * (len(seeds) + tuning_runs)
     try:
-        with giving_up(store, lambda: total):
+        with giving_up(total, store, trial_store):
             tuned, trials, reused = tune(
-                few, cases, contenders, tuning_runs, measure.plain(), workers
+                trial_store, cases, contenders, tuning_runs, measure.plain(), workers
             )
             records, more = evaluate(store, cases, names, tuned, seeds, measure, workers)
     except KeyboardInterrupt:
@@ -253,7 +255,8 @@ def _seeds(args: Args) -> range:
     return seeds("evaluation", count, args.seed)
 
 
-def _tuning_runs(args: Args) -> int:
+def _tuning_runs(args: Args, contenders: Sequence[Throttle]) -> int:
+    from scripts.experiments.progress import say
     from scripts.experiments.throttles import TUNING_RUNS
 
     runs = args.tuning_runs
@@ -261,7 +264,19 @@ def _tuning_runs(args: Args) -> int:
         return 0 if args.quick else TUNING_RUNS
     if runs < 0:
         raise ValueError(f"--tuning-runs {runs}: give 0 or more")
+    used = {len(each) * (runs // len(each)) for each in _choices(contenders, runs)}
+    if len(used) > 1:
+        say(
+            f"note: of {runs} tuning runs the contenders use {min(used)} to {max(used)}, as their "
+            f"grids need; multiples of {TUNING_RUNS} give all as many"
+        )
     return runs
+
+
+def _choices(contenders: Sequence[Throttle], runs: int) -> list[list[Throttle]]:
+    """The settings among which each contender has a choice."""
+    found = [contender.candidates(runs) for contender in contenders]
+    return [some for some in found if len(some) > 1]
 
 
 def _measure(args: Args) -> Measurement:

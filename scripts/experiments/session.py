@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,25 +84,26 @@ def claim(
 
 
 @contextmanager
-def giving_up(store: Store, needed: Callable[[], int]) -> Iterator[None]:
+def giving_up(needed: int, store: Store, *more: Store) -> Iterator[None]:
     """Leave no folder without results behind, and tell what is kept of an interrupted run.
 
     Args:
+        needed: Number of results of the whole run, at most.
         store: The folder.
-        needed: Number of results of the whole run.
+        more: Folders inside it.
     """
+    stores = (*more, store)
     try:
         yield
-    except KeyboardInterrupt:
-        kept = len(list((store.folder / "requests").glob("*.parquet")))
-        say(
-            f"interrupted: {kept} results are kept in {store.folder} (this run needs {needed()}); "
-            "the same command, without --overwrite, continues"
-        )
-        store.give_up()
-        raise
-    except BaseException:
-        store.give_up()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            kept = sum(len(list((s.folder / "requests").glob("*.parquet"))) for s in stores)
+            say(
+                f"interrupted: {kept} results are kept in {store.folder} (this run needs "
+                f"{needed}); the same command, without --overwrite, continues"
+            )
+        for each in stores:
+            each.give_up()
         raise
 
 

@@ -49,6 +49,7 @@ SCORE = {
 TIMELINE_POINTS = 41
 TIMELINE_TENANTS = 5
 _SHORTEST_DIFFERENCE_S = 31.0
+_TO_THE_END = ("tokens_per_s", "prompt_tokens_per_s", "output_tokens_per_s", "ttft_mean_s")
 
 
 def _waits(group: str, title: str) -> list[Metric]:
@@ -75,6 +76,9 @@ TENANCY: dict[str, Metric] = {
         _share("finished_share", "Interactions finished, of those begun", "finished", 1),
         Metric("multi_call_interactions", "Of several calls, finished", "multi-call", better=1),
         Metric("calls", "Calls finished", "calls", better=1),
+        Metric(
+            "agent_calls", "Of applications of several calls (FairServe)", "app calls", better=1
+        ),
         Metric("users", "Users with a finished call", "users", better=1),
         Metric(
             "goodput_tokens_per_s",
@@ -94,6 +98,7 @@ TENANCY: dict[str, Metric] = {
         Metric("throttled_interactions", "Interactions that lost a call", "thr. inter."),
         Metric("throttled_users", "Users that lost a call", "thr. users"),
         Metric("broken_interactions", "Throttled interactions of which a call ran", "broken"),
+        Metric("interrupted_users", "Users with such an interaction", "int. users"),
         _share("benign_throttle_rate", "Calls of benign users turned away", "benign thr."),
         _share("benign_throttle_share", "The same, of all calls", "benign of all"),
         # Fairness.
@@ -124,6 +129,9 @@ TENANCY: dict[str, Metric] = {
         # The run to its end, as the papers print it.
         Metric("run_s", "Time to the end of all work (s)", "run s"),
         Metric("run_tokens_per_s", "Tokens per second to the end", "run tok/s", better=1),
+        Metric("run_prompt_tokens_per_s", "Prompt tokens, likewise", "run prompt/s", better=1),
+        Metric("run_output_tokens_per_s", "Output tokens, likewise", "run out/s", better=1),
+        Metric("run_ttft_mean_s", "Time to first token to the end (s)", "run ttft s"),
     ]
 }
 """The metrics of the throttling benchmark by key; up to the cut unless said otherwise."""
@@ -172,7 +180,8 @@ def tenancy_of(result: Result, limits: Limits) -> dict[str, float]:
     found |= _fairness(whole, rows, limits.cut_s, result.fleet) | _buckets(whole, result, limits)
     found |= _latency(rows, _group(result.table), limits)
     end = whole_run(whole)
-    found |= {"run_s": end["total_s"], "run_tokens_per_s": end["tokens_per_s"]}
+    found |= {f"run_{key}": end[key] for key in _TO_THE_END} | {"run_s": end["total_s"]}
+    found["agent_calls"] = _agent_calls(result, limits.cut_s)
     return {"score": score(found)} | found
 
 
@@ -258,6 +267,7 @@ def _waste(rows: Served, limits: Limits) -> dict[str, float]:
         "throttled_interactions": lost["rejected_interactions"],
         "throttled_users": lost["rejected_users"],
         "broken_interactions": lost["broken_interactions"],
+        "interrupted_users": float(len(np.unique(rows.tenant[killed]))),
         "benign_throttle_rate": benign_throttle_rate(rows, limits.benign_rpm),
         "benign_throttle_share": benign_throttles(rows, limits.benign_rpm),
     }
@@ -280,6 +290,18 @@ def _fairness(
         "accumulated_difference": accumulated_difference(arrived),
         "backlogged_gap": largest_gap(arrived, cut_s) / (2.0 * unit),
     }
+
+
+def _agent_calls(result: Result, cut_s: float) -> float:
+    """Finished calls of applications of which some interaction has several calls.
+
+    FairServe prints them as completed interactions.
+    """
+    table = result.table
+    codes = np.asarray(table.application.codes)
+    several = np.isin(codes, codes[table.calls_in_interaction > 1])
+    arrived = result.requests["arrival_ps"] >= 0
+    return float((Served.of(result).done(cut_s) & several[arrived]).sum())
 
 
 def _buckets(whole: Served, result: Result, limits: Limits) -> dict[str, float]:

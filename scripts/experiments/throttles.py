@@ -176,6 +176,13 @@ class Throttle:
             f"and as schedulers that are not tuned: {', '.join(others)}"
         )
 
+    def candidates(self, most: int) -> list[Throttle]:
+        """Up to so many settings to choose from; itself alone where there is no choice."""
+        if self.values or most < 1:
+            return [self]
+        found = [replace(self, values=values) for values in self.rung.settings(most)]
+        return found if len(found) > 1 else [self]
+
     def run(self, episode: Episode) -> Result:
         """Serve all requests of the episode."""
         rung = self.rung

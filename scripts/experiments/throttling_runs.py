@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,6 @@ from scripts.experiments.tenancy import (
     tenancy_of,
     timelines,
 )
-from scripts.experiments.throttles import Throttle
 
 COPILOT_CUT = 100 / 72
 """Cut over length of the arrivals at which FairServe's artifact compares its replay."""
@@ -94,6 +93,13 @@ class Measurement:
         return dict(vars(self))
 
 
+class Entrant(Contender, Protocol):
+    """What takes part: a discipline of the ladder, or anything else that can serve an episode."""
+
+    def candidates(self, most: int) -> Sequence[Contender]:
+        """Up to so many settings to choose from; itself alone where there is no choice."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """A setting that was tried for a discipline.
@@ -132,11 +138,11 @@ def default_cut_s(scenario: Scenario, table: RequestTable) -> float:
 def tune(
     store: Store,
     cases: Sequence[Case],
-    contenders: Sequence[Throttle],
+    contenders: Sequence[Entrant],
     runs: int,
     measure: Measurement,
     workers: int = 1,
-) -> tuple[dict[tuple[str, str], Throttle], list[Trial], int]:
+) -> tuple[dict[tuple[str, str], Contender], list[Trial], int]:
     """Choose the setting of every discipline on every scenario, all with as many runs.
 
     A discipline of k settings runs each on the first runs // k tuning seeds (`validation` of
@@ -154,44 +160,31 @@ def tune(
     Returns:
         The chosen contender by (scenario, label as given); all trials; runs that were reused.
     """
-    chosen: dict[tuple[str, str], Throttle] = {}
-    trials: list[Trial] = []
-    jobs: list[Job] = []
-    choices: dict[str, list[Throttle]] = {}
-    for contender in contenders:
-        settings = [] if contender.values or runs < 1 else contender.rung.settings(runs)
-        choices[contender.label] = [replace(contender, values=values) for values in settings]
-    for case in cases:
-        for some in choices.values():
-            if len(some) > 1:
-                count = max(1, runs // len(some))
-                jobs += [Job(case, seed, tuple(some)) for seed in seeds("validation", count)]
+    choices = {contender.label: contender.candidates(runs) for contender in contenders}
+    jobs = [
+        Job(case, seed, tuple(some))
+        for case in cases
+        for some in choices.values()
+        if len(some) > 1
+        for seed in seeds("validation", max(1, runs // len(some)))
+    ]
     # Jobs of one scenario and seed become one, so that its requests are drawn once.
     records, reused = run_jobs(store, _merged(jobs), workers, measure, "tuned")
     scores: dict[tuple[str, str], list[float]] = {}
     for record in records:
         scores.setdefault((record.scenario, record.router), []).append(record.summary["score"])
+    chosen: dict[tuple[str, str], Contender] = {}
+    trials: list[Trial] = []
     for case in cases:
-        for contender in contenders:
-            some = choices[contender.label]
-            if len(some) < 2:
-                chosen[case.name, contender.label] = contender
-                trials.append(Trial(case.name, contender.label, contender.label, math.nan, 0, True))
-                continue
-            means = [float(np.mean(scores[case.name, each.label])) for each in some]
+        for name, some in choices.items():
+            of = [scores.get((case.name, each.label), [math.nan]) for each in some]
+            means = [float(np.mean(values)) for values in of]
             best = int(np.argmax(means))
-            chosen[case.name, contender.label] = some[best]
-            trials += [
-                Trial(
-                    case.name,
-                    contender.label,
-                    each.label,
-                    mean,
-                    len(scores[case.name, each.label]),
-                    place == best,
-                )
-                for place, (each, mean) in enumerate(zip(some, means, strict=True))
-            ]
+            chosen[case.name, name] = some[best]
+            for place, each in enumerate(some):
+                count = len(of[place]) if len(some) > 1 else 0
+                about = (case.name, name, each.label, means[place], count, place == best)
+                trials.append(Trial(*about))
     return chosen, trials, reused
 
 

@@ -102,8 +102,11 @@ def test_settings_are_chosen_by_mean_score_at_equal_budget(finished: Path) -> No
         assert list(mine["chosen"]) == [i == mine["score"].argmax() for i in range(len(mine))]
     assert list(trials[trials["name"] == "fcfs"]["seeds"]) == [0]
     # The runs behind it were on other seeds than the evaluation.
-    files = {path.name.split(".")[1] for path in (finished / "requests").iterdir()}
-    assert files == {*(str(1_000_000 + k) for k in range(5)), "2000000"}
+    folders = (finished / "requests", finished / "tuning" / "requests")
+    evaluation, tuning = ({path.name.split(".")[1] for path in f.iterdir()} for f in folders)
+    assert evaluation == {str(1_000_000 + k) for k in range(5)}
+    assert tuning == {"2000000"}
+    assert len(pd.read_parquet(finished / "requests").groupby(["router", "seed"])) == 15
 
 
 def test_a_finished_run_is_reused(
@@ -216,6 +219,15 @@ def test_the_grids_divide_the_budget_and_begin_with_the_published_setting() -> N
             assert value == defaults.get(name, value)
 
 
+def test_unequal_budgets_are_told(
+    tmp_path: Path, clients: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--seeds", "1", "--requests", "30", "--tuning-runs", "7", "--cut-s", "20")
+    assert run(tmp_path, clients, *words, names=("vtc", "vtc_profile")) == 0
+    assert "of 7 tuning runs the contenders use 4 to 6" in capsys.readouterr().err
+    assert list(pd.read_csv(tmp_path / "tuning.csv")["seeds"]) == [1] * 10
+
+
 def test_a_grid_is_thinned_evenly() -> None:
     rung = Rung("all", "vtc", {"output_weight": (2.0, 1.0), "input_weight": (1.0, 2.0, 3.0)})
     assert len(rung.settings()) == 6
@@ -258,6 +270,8 @@ def test_metrics_of_a_run_agree_with_its_requests(scenario: Path) -> None:
     assert found["tokens_per_s"] == pytest.approx(tokens[done].sum() / 4.0)
     assert found["throttled_calls"] == rows.rejected.sum()
     killed = set(rows.interaction[rows.rejected])
+    assert found["interrupted_users"] <= found["broken_interactions"] <= len(killed)
+    assert found["multi_call_interactions"] <= found["agent_calls"] <= found["calls"]
     wasted = [
         t for t, i, d in zip(tokens, rows.interaction, done, strict=True) if d and i in killed
     ]
