@@ -89,7 +89,7 @@ def main(args: Args) -> int:
     from scripts.experiments.metrics import chosen
     from scripts.experiments.session import claim, giving_up
     from scripts.experiments.store import Store
-    from scripts.experiments.tenancy import COMPACT, TENANCY
+    from scripts.experiments.tenancy_metrics import COMPACT, TENANCY
     from scripts.experiments.throttling_runs import evaluate, tune
 
     start = time.perf_counter()
@@ -166,7 +166,7 @@ def main(args: Args) -> int:
 
 def _parts() -> list[str]:
     """Code that results depend on besides that of an episode."""
-    names = ("tenancy", "throttles", "throttling_runs", "disciplines")
+    names = ("tenancy", "tenancy_metrics", "throttles", "throttling_runs", "disciplines")
     return [f"scripts/experiments/{name}.py" for name in names]
 
 

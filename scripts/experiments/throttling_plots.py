@@ -16,7 +16,7 @@ from scripts.experiments.pareto import pareto_front
 from scripts.experiments.plots import COLORS, INK, QUIET, error_bars, styled
 from scripts.experiments.statistics import Estimate
 from scripts.experiments.store import Record
-from scripts.experiments.tenancy import TENANCY
+from scripts.experiments.tenancy_metrics import TENANCY
 
 Figure = Any
 _OTHERS = "#c3cbd3"

@@ -16,7 +16,8 @@ from scripts.experiments.page import Cell, figure, figures, page, table
 from scripts.experiments.report import about, configuration, headline, navigation, two_cells
 from scripts.experiments.store import Record, Store
 from scripts.experiments.tables import against, interval
-from scripts.experiments.tenancy import SCORE, TENANCY, Limits
+from scripts.experiments.tenancy import Limits
+from scripts.experiments.tenancy_metrics import SCORE, TENANCY
 from scripts.experiments.throttles import LADDER
 from scripts.experiments.throttling_runs import Trial
 

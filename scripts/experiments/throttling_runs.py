@@ -19,12 +19,12 @@ from scripts.experiments.contenders import Contender
 from scripts.experiments.runner import Job, run_jobs
 from scripts.experiments.store import Record, Store
 from scripts.experiments.tenancy import (
-    TENANCY,
     Limits,
     isolation_ratio,
     tenancy_of,
     timelines,
 )
+from scripts.experiments.tenancy_metrics import TENANCY
 
 COPILOT_CUT = 100 / 72
 """Cut over length of the arrivals at which FairServe's artifact compares its replay."""

@@ -21,8 +21,6 @@ from scripts.experiments import throttles
 from scripts.experiments.cases import Case, preset_case
 from scripts.experiments.pareto import pareto_front
 from scripts.experiments.tenancy import (
-    SCORE,
-    TENANCY,
     TIMELINE_POINTS,
     Limits,
     score,
@@ -30,6 +28,7 @@ from scripts.experiments.tenancy import (
     timelines,
     without_heavy,
 )
+from scripts.experiments.tenancy_metrics import SCORE, TENANCY
 from scripts.experiments.throttles import LADDER, TUNING_RUNS, Rung, Throttle
 from scripts.experiments.throttling_runs import Measurement, default_cut_s
 from tests.paths import ROOT
