@@ -51,7 +51,7 @@ class Episode:
         if queue_order:
             given["queue_order"] = queue_order
         # The counters of tenants are shared, so that all instances have the same scheduler.
-        given["weights"] = weights_for(self.engines[0].scheduler, self.table)
+        given.setdefault("weights", weights_for(self.engines[0].scheduler, self.table))
         return simulate(self.table, self.engines, policy, seed=self.seed, **given)
 
 

@@ -20,7 +20,7 @@ from scripts.experiments.tenancy_metrics import TENANCY
 
 Figure = Any
 _OTHERS = "#c3cbd3"
-_ROOM = (0.05, 0.04)
+_ROOM = (0.09, 0.07)
 """Width and height of a label as shares of the ranges."""
 
 
@@ -72,11 +72,16 @@ def _trade_off(comparison: Comparison, view: View) -> Figure:
             hoverinfo="skip", showlegend=False,
         )  # fmt: skip
     named = _with_room(comparison, x, y, [*best, comparison.row(comparison.reference)])
-    for rank, row in enumerate(comparison.rows, 1):
+    values = [_scaled(row.mean[x.key], x).mean for row in comparison.rows]
+    middle = (min(values) + max(values)) / 2
+    ranked = enumerate(comparison.rows, 1)
+    # What matters is drawn last, and so on top.
+    for rank, row in sorted(ranked, key=lambda r: (_rank(r[1], comparison, best), -r[0])):
         on_front, is_reference = row in best, row.router == comparison.reference
         along, up = _scaled(row.mean[x.key], x), _scaled(row.mean[y.key], y)
         text = escape(row.router) if on_front or is_reference else str(rank)
-        place = "bottom right" if is_reference else "top left" if on_front else "top right"
+        # Towards the middle, where there is room.
+        side = "left" if along.mean > middle else "right"
         fig.add_scatter(
             x=[along.mean],
             y=[up.mean],
@@ -84,7 +89,8 @@ def _trade_off(comparison: Comparison, view: View) -> Figure:
             error_y=_faint(error_bars([up]), on_front),
             mode="markers+text" if row in named else "markers",
             text=[text],
-            textposition=place,
+            textposition=f"{'bottom' if is_reference else 'top'} {side}",
+            cliponaxis=False,
             textfont={"size": 11 if on_front or is_reference else 9, "color": INK},
             marker={
                 "size": 10 if on_front or is_reference else 7,
@@ -132,6 +138,10 @@ def service_over_time(records: Sequence[Record], names: Sequence[str]) -> Figure
         fig.update_xaxes(title_text="seconds", row=1, col=column)
     fig.update_yaxes(title_text="cost served per second", row=1, col=1)
     return styled(fig, 340)
+
+
+def _rank(row: Row, comparison: Comparison, best: Sequence[Row]) -> int:
+    return 2 if row.router == comparison.reference else int(row in best)
 
 
 def _with_room(comparison: Comparison, x: Metric, y: Metric, first: Sequence[Row]) -> list[Row]:

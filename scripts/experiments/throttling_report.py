@@ -88,7 +88,7 @@ def _notes() -> str:
         "Turning users away makes what is left look fair and fast. Compare at equal throughput, "
         "and count the finished interactions.",
         "The gap of backlogged users is over VTC's bound 2U: below 1 where the bound holds. It is "
-        "of the 16 users that ask for most, and includes times in which they are throttled.",
+        "of the 16 users that ask for most.",
     )
     return f"<h2>How to read this</h2><ul>{''.join(f'<li>{escape(n)}</li>' for n in notes)}</ul>"
 

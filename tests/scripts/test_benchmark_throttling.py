@@ -257,6 +257,26 @@ def test_parameters_reach_scheduler_admission_and_engine() -> None:
     assert pickle.loads(pickle.dumps(Throttle("vtc"))) == Throttle("vtc")
 
 
+def test_a_rung_can_be_told_true_lengths_and_options_of_the_table(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RequestTable] = []
+
+    def weights(table: RequestTable) -> dict[str, np.ndarray]:
+        seen.append(table)
+        return {"weights": np.full(len(table), 7.0)}
+
+    monkeypatch.setitem(LADDER, "told", Rung("told", "wsc", of_table=weights, oracle=True))
+    episode = preset_case(str(scenario)).episode(4)
+    told = Throttle("told").run(episode)
+    (table,) = seen
+    assert (table.predicted_output_tokens == table.output_tokens).all()
+    assert (episode.table.predicted_output_tokens != table.output_tokens).any()
+    # With equal weights it counts tokens, seven of which make a unit.
+    plain = Throttle("vtc").run(episode)
+    assert told.tenant_counters.sum() * 7 == pytest.approx(plain.tenant_counters.sum(), rel=0.2)
+
+
 def test_metrics_of_a_run_agree_with_its_requests(scenario: Path) -> None:
     case = preset_case(str(scenario))
     episode = case.episode(3)
