@@ -88,8 +88,8 @@ def main(args: Args) -> int:
     """Run the command."""
     from scripts.experiments.machine import usable_cpus
     from scripts.experiments.metrics import COMPACT, WITH_OBJECTIVES, chosen, not_always_zero
-    from scripts.experiments.progress import say
     from scripts.experiments.runner import run_comparison
+    from scripts.experiments.session import claim, giving_up
     from scripts.experiments.store import Store
 
     start = time.perf_counter()
@@ -104,21 +104,13 @@ def main(args: Args) -> int:
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
     fleets = _fleets(cases)
     _tell_notes(cases, seeds[0])
-    _claim(args, store, cases, contenders, seeds, fleets)
+    claim(store, vars(args), seeds, cases, contenders)
+    total = len(cases) * len(contenders) * len(seeds)
     try:
-        records, reused = run_comparison(store, cases, seeds, contenders, workers)
+        with giving_up(total, store):
+            records, reused = run_comparison(store, cases, seeds, contenders, workers)
     except KeyboardInterrupt:
-        kept = len(list((store.folder / "requests").glob("*.parquet")))
-        total = len(cases) * len(contenders) * len(seeds)
-        say(
-            f"interrupted: {kept} results are kept in {store.folder} (this run needs {total}); "
-            "the same command, without --overwrite, continues"
-        )
-        store.give_up()
         return _INTERRUPTED
-    except BaseException:
-        store.give_up()
-        raise
     note = _caveat(cases)
     comparisons = _publish(args, store, cases, contenders, records, note)
     seconds = time.perf_counter() - start
@@ -148,6 +140,7 @@ def main(args: Args) -> int:
 def _cases(args: Args) -> list[Case]:
     from scripts.experiments.cases import preset_case, trace_case
     from scripts.experiments.disciplines import Discipline
+    from scripts.experiments.session import refuse_same_scenarios
 
     queue = Discipline.parse(args.queue) if args.queue is not None else None
     if queue is not None and args.agent:
@@ -180,7 +173,7 @@ def _cases(args: Args) -> list[Case]:
         more = _for_each_interval(args, preset)
         found += more
         given += [name] * len(more)
-    _refuse_same_scenarios(given, found)
+    refuse_same_scenarios(given, found)
     return found
 
 
@@ -201,19 +194,6 @@ def _for_each_interval(args: Args, make: Callable[..., Case]) -> list[Case]:
         make(changes=changes | {"name": f"{case.name}-poll{s:g}", "router": {"poll_interval_s": s}})
         for s in args.poll_intervals
     ]
-
-
-def _refuse_same_scenarios(given: Sequence[str], cases: Sequence[Case]) -> None:
-    seen: dict[str, str] = {}
-    for text, case in zip(given, cases, strict=True):
-        if seen.get(case.name) == text:
-            raise ValueError(f"--scenarios: {text} is given twice")
-        if case.name in seen:
-            raise ValueError(
-                f"--scenarios: {seen[case.name]} and {text} both hold `name: {case.name}`: "
-                "change the key name inside one of the files"
-            )
-        seen[case.name] = text
 
 
 def _fleets(cases: Sequence[Case]) -> dict[str, list[dict[str, Any]]]:
@@ -271,36 +251,6 @@ def _seeds(args: Args) -> range:
     return seeds("evaluation", count, args.seed)
 
 
-def _claim(
-    args: Args,
-    store: Store,
-    cases: Sequence[Case],
-    contenders: Sequence[Contender],
-    seeds: Sequence[int],
-    fleets: dict[str, list[dict[str, Any]]],
-) -> None:
-    from scripts.experiments.machine import code_identity, command_line, machine, now, versions
-
-    about = {
-        "command": command_line(),
-        "date": now(),
-        "machine": machine(),
-        "versions": versions(),
-        "options": {k: _plain(v) for k, v in vars(args).items()},
-        "seeds": list(seeds),
-        "fleets": fleets,
-    }
-    identity = {
-        **code_identity(),
-        "requests_kept": store.keep_requests,
-        "scenarios": {case.name: case.identity() for case in cases},
-        "routers": {c.label: c.identity() for c in contenders},
-    }
-    if args.overwrite:
-        store.clear()
-    store.claim(identity, about)
-
-
 def _publish(
     args: Args,
     store: Store,
@@ -332,12 +282,6 @@ def _caveat(cases: Sequence[Case]) -> str:
         "The trace is the same for every seed: only predicted lengths and randomised routers vary, "
         "so the intervals say nothing of other traffic (--bootstrap-trace resamples it)."
     )
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 if __name__ == "__main__":

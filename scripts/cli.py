@@ -19,6 +19,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("scripts.simulate", "serve a trace or a scenario once with one router"),
     "replay": ("scripts.replay", "serve a stream of any length in bounded memory"),
     "benchmark routing": ("scripts.benchmark_routing", "compare routing policies"),
+    "benchmark throttling": (
+        "scripts.benchmark_throttling",
+        "compare ways to share an overloaded service",
+    ),
     "train routing": ("scripts.train", "train a routing policy by reinforcement learning"),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
     "validate": ("scripts.validate", "hold the simulator against measurements of real engines"),

@@ -93,7 +93,9 @@ def accumulated_difference(rows: Served, cost: Floats | None = None) -> float:
     return max(spread)
 
 
-def backlogged_gap(rows: Served, points: int = 1000, cost: Floats | None = None) -> float:
+def backlogged_gap(
+    rows: Served, points: int = 1000, cost: Floats | None = None, until_s: float = np.inf
+) -> float:
     """Largest change of `W_i - W_j` over a time in which both tenants had requests waiting.
 
     The left side of Theorem 4.4 of OSDI 2024, to be held against 2U; a request waits until its
@@ -103,12 +105,13 @@ def backlogged_gap(rows: Served, points: int = 1000, cost: Floats | None = None)
         rows: Outcome of the run.
         points: Points of the grid, from 0 to the last first token.
         cost: As `service`.
+        until_s: Where the grid ends at the latest, seconds.
 
     Returns:
         The gap in units of the cost; 0 if no two tenants ever wait together.
     """
     last = np.nanmax(np.append(rows.first_token_s, 0.0))
-    times = np.linspace(0.0, last, points)
+    times = np.linspace(0.0, min(last, until_s), points)
     work = np.array([service(rows, time, cost) for time in times])
     waits = np.array([_waiting(rows, time) for time in times])
     gap = 0.0

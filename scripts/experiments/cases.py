@@ -39,18 +39,19 @@ class Episode:
     table: RequestTable
     engines: Sequence[EngineConfig]
 
-    def run(self, policy: RoutingPolicy, queue_order: Any = None) -> Result:
+    def run(self, policy: RoutingPolicy, queue_order: Any = None, **options: Any) -> Result:
         """Serve the requests.
 
         Args:
             policy: The routing rule.
             queue_order: Order of the router queue; without it, the scenario's, else the rule's.
+            options: Options of `Simulation`, instead of the scenario's.
         """
-        given = self.scenario.options(self.table, self.seed)
+        given = self.scenario.options(self.table, self.seed) | options
         if queue_order:
             given["queue_order"] = queue_order
         # The counters of tenants are shared, so that all instances have the same scheduler.
-        given |= traits_for(self.engines[0].scheduler, self.table)
+        given = traits_for(self.engines[0].scheduler, self.table) | given
         return simulate(self.table, self.engines, policy, seed=self.seed, **given)
 
 

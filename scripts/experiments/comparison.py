@@ -42,13 +42,15 @@ class Comparison:
         scenario: Its name.
         reference: Label of the policy that the others are compared with.
         seeds: How many episodes.
-        rows: The policies by mean end-to-end latency, best first.
+        rows: The policies by the main metric, best first.
+        main: What they are ranked by.
     """
 
     scenario: str
     reference: str
     seeds: int
     rows: tuple[Row, ...]
+    main: Metric = METRICS[SORT_BY]
 
     def row(self, router: str) -> Row:
         """The row of a policy."""
@@ -63,7 +65,11 @@ class Comparison:
 
 
 def compare(
-    records: Sequence[Record], reference: str, metrics: Iterable[str] = METRICS, seed: int = 0
+    records: Sequence[Record],
+    reference: str,
+    metrics: Iterable[str] = METRICS,
+    seed: int = 0,
+    main: Metric = METRICS[SORT_BY],
 ) -> list[Comparison]:
     """Estimate all metrics, scenario by scenario, in the order of the records.
 
@@ -72,19 +78,20 @@ def compare(
         reference: Label of the policy to compare with.
         metrics: Keys of the summary.
         seed: Seed of the resampling.
+        main: What the policies are ranked by; one of the metrics.
 
     Raises:
         ValueError: The reference is not among the policies.
     """
     names = list(dict.fromkeys(r.scenario for r in records))
     return [
-        _compare([r for r in records if r.scenario == name], reference, list(metrics), seed)
+        _compare([r for r in records if r.scenario == name], reference, list(metrics), seed, main)
         for name in names
     ]
 
 
 def _compare(
-    records: Sequence[Record], reference: str, metrics: list[str], seed: int
+    records: Sequence[Record], reference: str, metrics: list[str], seed: int, main: Metric
 ) -> Comparison:
     routers = list(dict.fromkeys(r.router for r in records))
     if reference not in routers:
@@ -106,10 +113,11 @@ def _compare(
     ]
 
     def order(row: Row) -> tuple[float, str]:
-        mean = row.mean[SORT_BY].mean
-        return (mean if math.isfinite(mean) else math.inf, row.router)
+        mean = row.mean[main.key].mean
+        return (-main.better * mean if math.isfinite(mean) else math.inf, row.router)
 
-    return Comparison(records[0].scenario, reference, len(seeds), tuple(sorted(rows, key=order)))
+    ranked = tuple(sorted(rows, key=order))
+    return Comparison(records[0].scenario, reference, len(seeds), ranked, main)
 
 
 def summary_frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -151,7 +159,11 @@ def as_data(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
                 {
                     "router": row.router,
                     "metrics": {
-                        key: data(row.mean[key]) | {"ratio_to_reference": data(row.ratio[key])}
+                        key: data(row.mean[key])
+                        | {
+                            "ratio_to_reference": data(row.ratio[key]),
+                            "difference_to_reference": data(row.difference[key]),
+                        }
                         for key in row.mean
                     },
                 }

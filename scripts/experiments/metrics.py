@@ -24,6 +24,8 @@ class Metric:
         heading: Short form for narrow columns.
         scale: Factor from the unit of the key to that of the title.
         better: -1 where less is better, 1 where more is, 0 where it depends.
+        relative: Whether it is compared by its ratio to that of the reference, not by the
+            difference.
     """
 
     key: str
@@ -31,6 +33,7 @@ class Metric:
     heading: str
     scale: float = 1.0
     better: int = -1
+    relative: bool = True
 
     def text(self, value: float) -> str:
         """The value in the unit of the title, to about three digits."""
@@ -133,17 +136,17 @@ def not_always_zero(summaries: Iterable[Mapping[str, float]]) -> list[str]:
     return [key for key in SOMETIMES if any(summary.get(key) for summary in seen)]
 
 
-def chosen(keys: Sequence[str]) -> list[Metric]:
-    """The metrics of these keys.
+def chosen(keys: Sequence[str], known: Mapping[str, Metric] = METRICS) -> list[Metric]:
+    """The metrics of these keys, of those that are known.
 
     Raises:
         ValueError: A key is unknown; the message tells what is close.
     """
     for key in keys:
-        if key not in METRICS:
-            close = difflib.get_close_matches(key, METRICS, n=3, cutoff=0.4) or sorted(METRICS)
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=3, cutoff=0.4) or sorted(known)
             raise ValueError(f"--metrics: no metric {key!r}; there are: {', '.join(close)}")
-    return [METRICS[key] for key in keys]
+    return [known[key] for key in keys]
 
 
 def number(value: float) -> str:
@@ -168,6 +171,14 @@ def percent(value: float) -> str:
 
 def _factor_digits(change: float) -> int:
     return 1 if change < 8.95 else 0
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, to about three digits; a dash for NaN."""
+    text = number(abs(value))
+    if not math.isfinite(value) or float(text) == 0:
+        return text
+    return f"{MINUS if value < 0 else '+'}{text}"
 
 
 def percent_range(mean: float, low: float, high: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -56,9 +56,16 @@ class Cell:
         return f"<td{kind}{style}>{escape(self.text)}</td>"
 
 
-def table(headings: Sequence[str], rows: Sequence[tuple[Sequence[Cell], str]]) -> str:
-    """A table; every row is its cells and its CSS class."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in headings)
+def table(
+    headings: Sequence[str],
+    rows: Sequence[tuple[Sequence[Cell], str]],
+    left: Collection[str] = (),
+) -> str:
+    """A table; every row is its cells and its CSS class, some headings stand left."""
+    head = "".join(
+        f'<th class="left">{escape(text)}</th>' if text in left else f"<th>{escape(text)}</th>"
+        for text in headings
+    )
     body = "".join(
         f'<tr class="{escape(kind)}">{"".join(cell.html() for cell in cells)}</tr>\n'
         for cells, kind in rows

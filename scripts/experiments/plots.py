@@ -20,12 +20,12 @@ from scripts.experiments.store import CURVE_POINTS, Record
 Figure = Any
 Styles = dict[str, dict[str, Any]]
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#7A5C00")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#7A5C00")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-_QUIET, _INK = "#8a949e", "#1c2733"
+QUIET, INK = "#8a949e", "#1c2733"
 _NOTHING = Estimate(0.0, 0.0, 0.0, 0)
-FEW = len(_COLORS)
+FEW = len(COLORS)
 """How many routers a plot of lines can show."""
 
 
@@ -71,7 +71,7 @@ def bars(comparison: Comparison) -> Figure:
     is_reference = [row.router == comparison.reference for row in rows]
     _dots(fig, 1, names, means, number, is_reference)
     _dots(fig, 2, names, changes, percent, is_reference)
-    fig.add_vline(x=0, line={"color": _QUIET, "width": 1}, row=1, col=2)
+    fig.add_vline(x=0, line={"color": QUIET, "width": 1}, row=1, col=2)
     fig.update_xaxes(tickformat="+.0%", row=1, col=2)
     preemptions = [row.mean["preemptions"].mean for row in rows]
     fig.add_bar(
@@ -90,7 +90,7 @@ def bars(comparison: Comparison) -> Figure:
     most = max([value for value in preemptions if math.isfinite(value)], default=1.0)
     fig.update_xaxes(range=[0, 1.2 * max(most, 1.0)], row=1, col=3)
     fig.update_yaxes(tickfont={"size": 12}, automargin=True, range=[-0.7, len(rows) - 0.3])
-    return _styled(fig, 90 + 24 * len(rows), legend=False)
+    return styled(fig, 90 + 24 * len(rows), legend=False)
 
 
 def _dots(
@@ -107,11 +107,11 @@ def _dots(
     fig.add_scatter(
         x=[min(max(e.mean, low), high) for e in estimates],
         y=names,
-        error_x=_error([_NOTHING if out else e for e, out in zip(estimates, far, strict=True)]),
+        error_x=error_bars([_NOTHING if out else e for e, out in zip(estimates, far, strict=True)]),
         mode="markers",
         marker={
             "size": 8,
-            "color": [_INK if ref else _COLORS[0] for ref in is_reference],
+            "color": [INK if ref else COLORS[0] for ref in is_reference],
             "symbol": [
                 "triangle-right" if out else "diamond" if ref else "circle"
                 for out, ref in zip(far, is_reference, strict=True)
@@ -188,7 +188,7 @@ def _mean_against_tail(comparison: Comparison, style: Styles) -> Figure:
     beyond = f"; {len(outside)} beyond the edges" if outside else ""
     fig.update_xaxes(title_text=f"mean (s){beyond}")
     fig.update_yaxes(title_text="p99 (s)", title_standoff=4)
-    return _styled(fig, 430, title="Mean against p99 (numbers: rank by mean)")
+    return styled(fig, 430, title="Mean against p99 (numbers: rank by mean)")
 
 
 def _shares(title: str, key: str, style: Styles, records: Sequence[Record]) -> Figure:
@@ -202,7 +202,7 @@ def _shares(title: str, key: str, style: Styles, records: Sequence[Record]) -> F
         )  # fmt: skip
     fig.update_xaxes(title_text="seconds (log scale)", type="log", dtick=1)
     fig.update_yaxes(tickformat=".0%", range=[0, 1.01])
-    return _styled(fig, 430, title=title)
+    return styled(fig, 430, title=title)
 
 
 def curves_over(knob: Knob, sweep: Mapping[float, Comparison]) -> dict[str, Figure]:
@@ -228,7 +228,7 @@ def _over(
     for router, look in style.items():
         points = [sweep[value].row(router).mean[key] for value in values]
         fig.add_scatter(
-            x=places, y=[p.mean for p in points], error_y=_error(points), mode="lines+markers",
+            x=places, y=[p.mean for p in points], error_y=error_bars(points), mode="lines+markers",
             name=escape(router), line=look["line"], marker=look["marker"],
             hovertemplate=f"{escape(router)}: %{{y:.3g}} s at %{{x}}{knob.unit}<extra></extra>",
         )  # fmt: skip
@@ -236,7 +236,7 @@ def _over(
     if knob.even:
         fig.update_xaxes(type="category")
     fig.update_yaxes(rangemode="tozero")
-    return _styled(fig, 430, title=title)
+    return styled(fig, 430, title=title)
 
 
 def pooled_curve(curves: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
@@ -271,7 +271,7 @@ def _worth_a_label(comparison: Comparison) -> set[str]:
 
 def _numbered_point(rank: int, row: Row, style: Styles, labelled: bool) -> dict[str, Any]:
     known = row.router in style
-    color = style[row.router]["marker"]["color"] if known else _QUIET
+    color = style[row.router]["marker"]["color"] if known else QUIET
     symbol = style[row.router]["marker"]["symbol"] if known else "circle-open"
     mean, tail = row.mean[SORT_BY].mean, row.mean["e2e_p99_s"].mean
     return {
@@ -280,7 +280,7 @@ def _numbered_point(rank: int, row: Row, style: Styles, labelled: bool) -> dict[
         "mode": "markers+text" if labelled else "markers",
         "text": [str(rank)],
         "textposition": ("top center", "bottom center", "middle left", "middle right")[rank % 4],
-        "textfont": {"size": 10, "color": _INK},
+        "textfont": {"size": 10, "color": INK},
         "marker": {"size": 10 if known else 7, "color": color, "symbol": symbol},
         "hovertemplate": (
             f"{rank}. {escape(row.router)}: mean %{{x:.3g}} s, p99 %{{y:.3g}} s<extra></extra>"
@@ -295,14 +295,15 @@ def _numbered(comparison: Comparison) -> list[str]:
 def _styles(routers: Sequence[str]) -> Styles:
     return {
         router: {
-            "line": {"color": _COLORS[i], "dash": _DASHES[i], "width": 2},
-            "marker": {"color": _COLORS[i], "symbol": _SYMBOLS[i], "size": 9},
+            "line": {"color": COLORS[i], "dash": _DASHES[i], "width": 2},
+            "marker": {"color": COLORS[i], "symbol": _SYMBOLS[i], "size": 9},
         }
         for i, router in enumerate(routers)
     }
 
 
-def _error(estimates: Sequence[Estimate]) -> dict[str, Any] | None:
+def error_bars(estimates: Sequence[Estimate]) -> dict[str, Any] | None:
+    """The intervals as error bars of plotly; None where there are none."""
     if not all(e.has_interval for e in estimates):
         return None
     return {
@@ -320,14 +321,15 @@ def _family(router: str) -> str:
     return router.partition(":")[0].partition("+")[0].removesuffix("_sjf")
 
 
-def _styled(fig: Figure, height: int, legend: bool = True, title: str = "") -> Figure:
+def styled(fig: Figure, height: int, legend: bool = True, title: str = "") -> Figure:
+    """Give a figure the looks of all the others, and return it."""
     fig.update_layout(
         template="plotly_white",
         height=height,
         showlegend=legend,
         # Plotly's buttons get a line of their own above the titles.
         margin={"l": 60, "r": 20, "t": 64, "b": 40},
-        font={"size": 12, "color": _INK},
+        font={"size": 12, "color": INK},
         legend={"orientation": "h", "y": -0.2, "x": 0, "font": {"size": 12}},
         barmode="overlay",
     )

@@ -48,7 +48,7 @@ def write_report(
         note: What the reader must know of the intervals.
     """
     config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
-    parts = [_headline(config, comparisons, note), _navigation(comparisons)]
+    parts = [headline(TITLE, config, comparisons, note), navigation(comparisons)]
     if len(comparisons) > 1:
         parts.append(_overview(comparisons))
     parts += _sweeps(cases, comparisons)
@@ -56,11 +56,21 @@ def write_report(
         case = next(case for case in cases if case.name == comparison.scenario)
         mine = [record for record in records if record.scenario == comparison.scenario]
         parts.append(_scenario(index, case, comparison, mine))
-    parts.append(_configuration(config))
+    parts.append(configuration(config))
     return store.write_text("report.html", page(TITLE, "\n".join(parts)))
 
 
-def _headline(config: Mapping[str, Any], comparisons: Sequence[Comparison], note: str) -> str:
+def headline(
+    title: str, config: Mapping[str, Any], comparisons: Sequence[Comparison], note: str = ""
+) -> str:
+    """The top of a report: what was compared, when, on what, and what to know of it.
+
+    Args:
+        title: Its heading.
+        config: What `config.yaml` holds.
+        comparisons: The estimates, all of the same policies and seeds.
+        note: What the reader must know.
+    """
     machine, versions = config["machine"], config["versions"]
     seeds, reference = comparisons[0].seeds, comparisons[0].reference
     routers = len(comparisons[0].rows)
@@ -89,10 +99,11 @@ def _headline(config: Mapping[str, Any], comparisons: Sequence[Comparison], note
         ("configuration", config["hash"]),
     ]
     warning = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f"<h1>{TITLE}</h1>{facts(pairs)}{warning}"
+    return f"<h1>{escape(title)}</h1>{facts(pairs)}{warning}"
 
 
-def _navigation(comparisons: Sequence[Comparison]) -> str:
+def navigation(comparisons: Sequence[Comparison]) -> str:
+    """Links to the scenarios, where there are several."""
     links = [f'<a href="#scenario-{i}">{escape(c.scenario)}</a>' for i, c in enumerate(comparisons)]
     return f"<nav>{' '.join(links)}</nav>" if len(links) > 1 else ""
 
@@ -169,7 +180,7 @@ def _scenario(index: int, case: Case, comparison: Comparison, records: Sequence[
     return "\n".join(
         [
             f'<h2 id="scenario-{index}">{escape(comparison.scenario)}</h2>',
-            *(f'<p class="quiet">{escape(text)}</p>' for text in _about(case, records)),
+            *(f'<p class="quiet">{escape(text)}</p>' for text in about(case, records)),
             _table(comparison, case, records),
             f'<div class="scroll"><div class="wide">{figure(bars(comparison), f"bars-{index}")}'
             "</div></div>",
@@ -188,8 +199,8 @@ def _table(comparison: Comparison, case: Case, records: Sequence[Record]) -> str
         is_reference = row.router == comparison.reference
         best = "best" if comparison.is_best(row, main) else ""
         cells = [Cell(f"{rank}. {row.router}")]
-        cells += _two(interval(row.mean[main.key], main), best)
-        cells += _two(change(row.ratio[main.key], is_reference))
+        cells += two_cells(interval(row.mean[main.key], main), best)
+        cells += two_cells(change(row.ratio[main.key], is_reference))
         cells += [
             Cell(m.text(row.mean[m.key].mean), "best" if comparison.is_best(row, m) else "")
             for m in metrics
@@ -199,12 +210,13 @@ def _table(comparison: Comparison, case: Case, records: Sequence[Record]) -> str
     return table(headings, rows)
 
 
-def _two(text: str, kind: str = "") -> list[Cell]:
+def two_cells(text: str, kind: str = "") -> list[Cell]:
+    """A mean and its interval, which are one text in a terminal, as two cells."""
     mean, space, rest = text.partition(" ")
     return [Cell(mean, kind), Cell(rest if space else "", "range left")]
 
 
-def _about(case: Case, records: Sequence[Record]) -> list[str]:
+def about(case: Case, records: Sequence[Record]) -> list[str]:
     """What is served, by what, and what is known of the requests; one paragraph a line."""
     scenario = case.scenario
     limits = ", ".join(
@@ -239,7 +251,8 @@ def _load(case: Case, records: Sequence[Record]) -> str:
     return text + ("; resampled in blocks for every seed" if case.bootstrap else "")
 
 
-def _configuration(config: Mapping[str, Any]) -> str:
+def configuration(config: Mapping[str, Any]) -> str:
+    """The end of a report: everything that was set."""
     text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
     return (
         "<h2>Configuration</h2><p>All metrics of every run: summary.csv and table.csv beside this "

@@ -9,10 +9,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Event
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from envs.simulator import Result
 from scripts.experiments.cases import Case, Episode
 from scripts.experiments.contenders import Agent, Contender
 from scripts.experiments.progress import progress
@@ -20,6 +21,20 @@ from scripts.experiments.store import Record, Store, record
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _stop: Event | None = None
+
+
+class Measure(Protocol):
+    """What is kept of a run; picklable."""
+
+    def __call__(
+        self, contender: Contender, episode: Episode, result: Result, wall_s: float
+    ) -> Record:
+        """The record of a finished task; `wall_s` is what the simulation took."""
+
+
+def latencies(contender: Contender, episode: Episode, result: Result, wall_s: float) -> Record:
+    """Summary and latencies of a run."""
+    return record(episode.scenario.name, episode.seed, contender.label, result, wall_s)
 
 
 @dataclass(frozen=True)
@@ -66,30 +81,62 @@ def run_comparison(
     Raises:
         KeyboardInterrupt: The user stopped it; what is finished is in the store.
     """
+    jobs = [Job(case, seed, tuple(contenders)) for case in cases for seed in seeds]
+    return run_jobs(store, jobs, workers)
+
+
+def run_jobs(
+    store: Store,
+    jobs: Sequence[Job],
+    workers: int = 1,
+    measure: Measure = latencies,
+    title: str = "simulated",
+) -> tuple[list[Record], int]:
+    """Run those tasks of some jobs that are not in the store yet.
+
+    Args:
+        store: Where finished tasks are kept, and looked for.
+        jobs: The tasks, each (scenario, seed, policy) once.
+        workers: Processes; 1 runs everything in this one.
+        measure: What is taken from each run.
+        title: What is told of the progress.
+
+    Returns:
+        As `run_comparison`, in the order of the jobs.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it; what is finished is in the store.
+    """
     found: dict[tuple[str, int, str], Record] = {}
     missing: list[Job] = []
-    for case in cases:
-        for seed in seeds:
-            for contender in contenders:
-                old = store.read(case.name, seed, contender.label)
-                if old is not None:
-                    found[case.name, seed, contender.label] = old
-            todo = [c for c in contenders if (case.name, seed, c.label) not in found]
-            if todo:
-                missing.append(Job(case, seed, tuple(todo)))
+    for job in jobs:
+        todo = []
+        for contender in job.contenders:
+            old = store.read(job.case.name, job.seed, contender.label)
+            if old is None:
+                todo.append(contender)
+            else:
+                found[job.case.name, job.seed, contender.label] = old
+        if todo:
+            missing.append(replace(job, contenders=tuple(todo)))
     count, reused = sum(len(job.contenders) for job in missing), len(found)
     if missing:
         _compile(missing)
-        jobs = _jobs(missing, max(1, count // (4 * workers)))
-        with progress("simulated", reused + count, reused) as advance:
-            for finished in _results(jobs, store, min(workers, len(jobs))):
+        parts = _parts(missing, max(1, count // (4 * workers)))
+        with progress(title, reused + count, reused) as advance:
+            for finished in _results(parts, store, min(workers, len(parts)), measure):
                 found |= {(r.scenario, r.seed, r.router): r for r in finished}
                 advance(len(finished))
-    records = [found[c.name, s, p.label] for c in cases for s in seeds for p in contenders]
+    records = [found[job.case.name, job.seed, c.label] for job in jobs for c in job.contenders]
     return records, reused
 
 
-def run_job(job: Job, store: Store, stopped: Callable[[], bool] = lambda: False) -> list[Record]:
+def run_job(
+    job: Job,
+    store: Store,
+    measure: Measure = latencies,
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[Record]:
     """Run and store the tasks of a job; between two of them it may be stopped."""
     episode = job.case.episode(job.seed)
     store.write_workload(job.case.name, job.seed, episode.table)
@@ -97,19 +144,20 @@ def run_job(job: Job, store: Store, stopped: Callable[[], bool] = lambda: False)
     for contender in job.contenders:
         if stopped():
             break
-        done.append(_run_task(job.case, contender, episode, store))
+        done.append(_run_task(contender, episode, store, measure))
     return done
 
 
-def _run_task(case: Case, contender: Contender, episode: Episode, store: Store) -> Record:
+def _run_task(contender: Contender, episode: Episode, store: Store, measure: Measure) -> Record:
     start = time.perf_counter()
     try:
         result = contender.run(episode)
     except ValueError as error:
-        text = f"{contender.label} on {case.name}, seed {episode.seed}: {error}"
+        name = episode.scenario.name
+        text = f"{contender.label} on {name}, seed {episode.seed}: {error}"
         raise ValueError(text) from error
     wall_s = time.perf_counter() - start
-    kept = record(case.name, episode.seed, contender.label, result, wall_s)
+    kept = measure(contender, episode, result, wall_s)
     store.write(kept, result)
     return kept
 
@@ -126,7 +174,7 @@ def _compile(jobs: Sequence[Job]) -> None:
         rules[label].run(few)
 
 
-def _jobs(missing: Sequence[Job], most: int) -> list[Job]:
+def _parts(missing: Sequence[Job], most: int) -> list[Job]:
     """Jobs of at most `most` tasks; agents, which are slow, have theirs alone and first."""
     slow, fast = [], []
     for job in missing:
@@ -138,17 +186,19 @@ def _jobs(missing: Sequence[Job], most: int) -> list[Job]:
     return slow + fast
 
 
-def _results(jobs: Sequence[Job], store: Store, workers: int) -> Iterator[list[Record]]:
+def _results(
+    jobs: Sequence[Job], store: Store, workers: int, measure: Measure
+) -> Iterator[list[Record]]:
     if workers == 1:
         for job in jobs:
-            yield run_job(job, store)
+            yield run_job(job, store, measure)
         return
     for name in _ONE_THREAD:
         os.environ.setdefault(name, "1")
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
-        futures = [pool.submit(_work, job, store) for job in jobs]
+        futures = [pool.submit(_work, job, store, measure) for job in jobs]
         try:
             for future in as_completed(futures):
                 records, warned = future.result()
@@ -170,7 +220,7 @@ def _start_worker(stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(job: Job, store: Store) -> tuple[list[Record], list[_Told]]:
+def _work(job: Job, store: Store, measure: Measure) -> tuple[list[Record], list[_Told]]:
     with warnings.catch_warnings(record=True) as caught:
-        records = run_job(job, store, lambda: _stop is not None and _stop.is_set())
+        records = run_job(job, store, measure, lambda: _stop is not None and _stop.is_set())
     return records, [_Told(str(w.message), w.category, w.filename, w.lineno) for w in caught]

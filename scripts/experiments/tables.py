@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scripts.experiments.comparison import SORT_BY, Comparison
-from scripts.experiments.metrics import METRICS, Metric, number, percent, percent_range
+from scripts.experiments.comparison import Comparison, Row
+from scripts.experiments.metrics import Metric, number, percent, percent_range, signed
 from scripts.experiments.statistics import FEWEST_SEEDS, Estimate
 
 _PLAIN_WIDTH = 120
@@ -44,11 +44,11 @@ def _width(console: Console, shown: Table) -> int:
 
 
 def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False) -> Table:
-    """Mean end-to-end latency with its interval, its ratio to the reference, other means.
+    """The main metric with its interval, how it compares with the reference, other means.
 
     Args:
         comparison: The numbers.
-        metrics: What to show beside mean end-to-end latency.
+        metrics: What to show beside the main metric.
         marks: Whether a star marks the best, where bold letters can't.
     """
     star = "*" if marks else "bold"
@@ -66,13 +66,13 @@ def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False
         show_edge=False,
     )
     out.add_column("policy", overflow="fold", min_width=_ROUTER_WIDTH)
-    main = METRICS[SORT_BY]
-    headings = ["e2e s [95%]", "vs reference", *(_narrow(m.heading) for m in metrics)]
+    main = comparison.main
+    headings = [f"{main.heading} [95%]", "vs reference", *(_narrow(m.heading) for m in metrics)]
     for heading in headings:
         out.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.rows:
         cells = [(interval(row.mean[main.key], main), comparison.is_best(row, main))]
-        cells += [(change(row.ratio[main.key], row.router == comparison.reference), False)]
+        cells += [(against(comparison, row, main), False)]
         cells += [
             (m.text(row.mean[m.key].mean), bool(m.better) and comparison.is_best(row, m))
             for m in metrics
@@ -93,6 +93,19 @@ def interval(estimate: Estimate, metric: Metric) -> str:
     if not estimate.has_interval:
         return mean
     low, high = (number(end * metric.scale) for end in (estimate.low, estimate.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def against(comparison: Comparison, row: Row, metric: Metric) -> str:
+    """How a policy compares with the reference: by ratio or by difference, as the metric wants."""
+    is_reference = row.router == comparison.reference
+    if is_reference or metric.relative:
+        return change(row.ratio[metric.key], is_reference)
+    estimate = row.difference[metric.key]
+    mean = signed(estimate.mean * metric.scale)
+    if not estimate.has_interval:
+        return mean
+    low, high = (signed(end * metric.scale) for end in (estimate.low, estimate.high))
     return f"{mean} [{low}, {high}]"
 
 
