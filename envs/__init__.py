@@ -13,9 +13,11 @@ __all__ = ["ENVIRONMENTS", "VECTOR_ENVIRONMENTS", "__version__"]
 
 ENVIRONMENTS = {
     "ServeGym/Routing-v0": "envs.routing.env:RoutingEnv",
+    "ServeGym/Throttling-v0": "envs.throttling.env:ThrottlingEnv",
 }
 VECTOR_ENVIRONMENTS = {
     "ServeGym/Routing-v0": "envs.routing.vector:RoutingVectorEnv",
+    "ServeGym/Throttling-v0": "envs.throttling.vector:ThrottlingVectorEnv",
 }
 """Those that step many copies in one call; `gym.make_vec` takes them by default."""
 

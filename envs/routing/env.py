@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from envs.common.viewer import RENDER_FPS
 from envs.routing.episode import Copy, Observation, Task
 from envs.routing.layout import RewardMode
 from envs.routing.reward import Reward
@@ -16,8 +17,6 @@ from envs.scenarios import Scenario
 from envs.simulator import Result, Simulation
 from envs.simulator.config import QueueOrder
 from envs.workloads import RequestTable
-
-RENDER_FPS = 4
 
 
 class RoutingEnv(gymnasium.Env[Any, Any]):
@@ -233,7 +232,7 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         if self.simulation is None:
             raise gymnasium.error.ResetNeeded("call reset() before render()")
         if self._viewer is None:
-            from envs.routing.viewer import Viewer
+            from envs.common.viewer import Viewer
 
             self._viewer = Viewer(self.render_mode)
         frame: npt.NDArray[np.uint8] | None = self._viewer.draw(self.simulation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from envs.common.features import box
 from envs.routing import transition
 from envs.routing.layout import (
     ENV_DTYPE,
@@ -18,7 +19,6 @@ from envs.routing.layout import (
     INSTANCE_FEATURES,
     REQUEST_FEATURES,
     TERMS,
-    Feature,
     RewardMode,
 )
 from envs.routing.reward import Reward
@@ -93,13 +93,13 @@ class Task:
     def observation_space(self) -> spaces.Dict:
         """A box of float32 for each key."""
         keys: dict[str, spaces.Space[Any]] = {
-            "requests": _box(REQUEST_FEATURES, self.window),
-            "instances": _box(INSTANCE_FEATURES, self.rows),
+            "requests": box(REQUEST_FEATURES, self.window),
+            "instances": box(INSTANCE_FEATURES, self.rows),
             "valid": spaces.Box(0.0, 1.0, (self.rows,), np.float32),
-            "fleet": _box(FLEET_FEATURES),
+            "fleet": box(FLEET_FEATURES),
         }
         if self.future:
-            keys["future"] = _box(FUTURE_FEATURES)
+            keys["future"] = box(FUTURE_FEATURES)
         return spaces.Dict(keys)
 
     def engines(self, scenario: Scenario) -> list[EngineConfig]:
@@ -310,12 +310,6 @@ class Copy:
         self.__dict__.update(state)
         self._record = self._record.view(ENV_DTYPE)
         self._bind()
-
-
-def _box(features: Sequence[Feature], rows: int = 1) -> spaces.Box:
-    low = np.tile(np.array([f.low for f in features], np.float32), rows)
-    high = np.tile(np.array([f.high for f in features], np.float32), rows)
-    return spaces.Box(low, high, dtype=np.float32)
 
 
 def _read(trace: str | Path | RequestTable | None) -> RequestTable | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
+
+from envs.common.features import Feature
 
 RewardMode = Literal[
     "latency",
@@ -17,16 +19,6 @@ RewardMode = Literal[
 """Rewards by name; `envs.routing.reward` defines them."""
 HORIZONS_S = (5.0, 15.0, 30.0, 60.0)
 """Look-ahead of the critic-only key `future`, seconds."""
-
-
-class Feature(NamedTuple):
-    """One column of an observation: value = quantity / scale, clipped to [low, high]."""
-
-    name: str
-    unit: str
-    scale: float
-    high: float
-    low: float = 0.0
 
 
 REQUEST_FEATURES = (

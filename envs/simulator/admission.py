@@ -34,6 +34,7 @@ from envs.simulator.memory import (
     traits,
 )
 from envs.simulator.order import sort_in_place
+from envs.simulator.outcomes import note_turned_away
 from envs.simulator.prediction import predicted_remaining
 
 _LOW = (1 << 31) - 1
@@ -169,6 +170,7 @@ def reject_at(s: Any, i: int, r: int, status: int) -> None:
     """Turn a request away that waits at instance i, in no queue."""
     leave_counts(s, i, r)
     if s.gated == 1:
+        note_turned_away(s, r)
         tell(s, r)
     if s.counted + s.gated > 0 and traits(s, r).entered == 1:
         tenants.depart(s, r)

@@ -21,13 +21,13 @@ from envs.simulator.memory import (
     engine,
     finish_iteration,
     instance,
-    interaction,
     outlived,
     output,
     request,
     running,
     traits,
 )
+from envs.simulator.outcomes import note_served
 from envs.simulator.prediction import predicted_remaining
 
 
@@ -145,9 +145,7 @@ def finish(s: Any, i: int, r: int) -> None:
     if s.counted == 1:
         tenants.charge(s, FINISH, 0, 0, r)
     if s.gated == 1:
-        whole = interaction(s, traits(s, r).interaction)
-        whole.served += 1
-        whole.tokens += row.prompt + tokens
+        note_served(s, r)
         tell(s, r)
     if s.closed == 1:
         _release(s, r)

@@ -14,6 +14,7 @@ from envs.simulator.layout import (
     GATE_DTYPE,
     INTERACTION_DTYPE,
     LET_IN,
+    NEVER,
     PS_PER_S,
     REQUEST_DTYPE,
     TENANT_DTYPE,
@@ -117,6 +118,7 @@ class Gate:
         row["queue_limit"] = self.queue_limit
         row["kv_limit"] = self.kv_limit
         row["delay_ps"] = round(self.delay_s * PS_PER_S)
+        row["deadline_ps"] = row["ttft_ps"] = NEVER
         for k, value in enumerate(self.parameters):
             row[f"p{k}"] = value
 

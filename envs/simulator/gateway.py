@@ -27,6 +27,7 @@ from envs.simulator.memory import (
     tenant,
     traits,
 )
+from envs.simulator.outcomes import note_arrival, note_turned_away
 from envs.simulator.router_queue import join_router_queue
 
 _WINDOW_PS = 60 * PS_PER_S
@@ -70,6 +71,7 @@ def come(s: Any, r: int) -> None:
     own = traits(s, r)
     if own.logged_ps < 0:
         own.logged_ps = s.now_ps
+        note_arrival(s, r)
         _log_tenant(s, r)
         _log_application(s, r)
     queues.push(s, s.size + 2, r)
@@ -91,6 +93,7 @@ def give_up(s: Any, r: int, status: int) -> None:
     """Turn a call away for good; its interaction can end with it."""
     turn_away(s, r, status)
     s.limited += 1
+    note_turned_away(s, r)
     if gate(s).kills == 1:
         killed(s, traits(s, r).interaction)[0] = 1
 

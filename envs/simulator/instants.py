@@ -35,7 +35,7 @@ _AREA_LIMIT = 2.0**62
 
 
 @inlined
-def _pass_time(s: Any, time_ps: int) -> None:
+def pass_time(s: Any, time_ps: int) -> None:
     """Move the clock; the integral of requests in the system is exact until it would overflow."""
     dt, system = time_ps - s.now_ps, s.queued + s.at_instances
     # A float product tells whether the exact one fits; a division would cost more than the rest.
@@ -179,7 +179,7 @@ def _look(s: Any) -> None:
 @compiled
 def happen(s: Any, time_ps: int) -> None:
     """What happens at an instant before decisions: iterations end, then requests arrive."""
-    _pass_time(s, time_ps)
+    pass_time(s, time_ps)
     s.trigger = 0
     times, winners = event_ps(s), winner(s)
     while times[winners[1]] == time_ps:

@@ -19,7 +19,7 @@ from numba import njit, types
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ROOT = Path(__file__).resolve().parents[2]
-_COMPILED = ("envs/simulator", "envs/routing", "baselines")
+_COMPILED = ("envs/simulator", "envs/routing", "envs/throttling", "baselines")
 
 
 @cache

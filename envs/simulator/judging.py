@@ -11,7 +11,7 @@ from envs.simulator.stretch import iterations_within
 
 
 @compiled
-def _sense(s: Any) -> None:
+def sense(s: Any) -> None:
     """Bring the policy's view of the fleet up to date."""
     row = gate(s)
     row.waiting, row.in_service = 0, 0
@@ -51,7 +51,7 @@ def _call(s: Any, at: int, r: int) -> int:
 def judge(s: Any, at: int, r: int) -> int:
     """The verdict of one of the policy's functions, by its address."""
     if gate(s).senses == 1:
-        _sense(s)
+        sense(s)
     return _call(s, at, r)
 
 

@@ -10,7 +10,7 @@ from numba import types
 from envs.simulator import gateway, queues
 from envs.simulator.batch import turn_away
 from envs.simulator.dispatch import receive
-from envs.simulator.instants import happen, next_time
+from envs.simulator.instants import happen, next_time, pass_time
 from envs.simulator.jit import EntryPoint, compiled, inlined
 from envs.simulator.layout import (
     ADMISSION,
@@ -106,6 +106,7 @@ def proceed(s: Any) -> int:
                 return END
             s.held = 0
         elif time > s.pause_ps:
+            pass_time(s, max(s.pause_ps, s.now_ps))
             return PAUSE
         else:
             happen(s, time)

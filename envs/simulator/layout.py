@@ -211,6 +211,7 @@ TENANT_DTYPE = _aligned(
         ("recent_tokens", "i8"),  # their prompt tokens
         ("oldest", "i4"),
         ("latest", "i4"),
+        ("turned_away", "i8"),
         *[(f"g{k}", "i8") for k in range(4)],  # for an admission policy's own use
     ]
 )
@@ -238,6 +239,10 @@ INTERACTION_DTYPE = _aligned(
         ("in_system", "i8"),  # its calls in waiting queues and in service
         ("served", "i8"),
         ("tokens", "i8"),  # prompt and output tokens of those served
+        ("value", "f8"),  # their cost in typical calls
+        ("arrived", "i8"),  # calls that have come to the gate
+        ("first_ps", "i8"),  # when the first did
+        ("lost", "i8"),  # 1 once a call was turned away
         ("tag", "i8"),  # for a scheduler's own use
     ]
 )
@@ -272,6 +277,19 @@ GATE_DTYPE = _aligned(
         ("patience_ps", "i8"),  # after which a client gives up
         ("queue_limit", "f8"),  # waiting requests and share of KV that count as saturated
         ("kv_limit", "f8"),
+        # What counts in the sums below.
+        ("deadline_ps", "i8"),  # of an interaction, from its first arrival
+        ("light_calls", "i8"),  # fewer in the minute make a light tenant
+        ("ttft_ps", "i8"),  # limit of a light tenant's time to first token
+        # Sums so far.
+        ("finished", "i8"),  # interactions, in time
+        ("value", "f8"),  # their cost in typical calls
+        ("served_tokens", "i8"),  # prompt and output tokens of finished calls
+        ("wasted_tokens", "i8"),  # of these, of interactions that lost a call
+        ("turned_away", "i8"),  # calls
+        ("benign", "i8"),  # of these, of light tenants
+        ("light", "i8"),  # calls of light tenants finished or turned away
+        ("light_late", "i8"),  # of these, past their limit or turned away
         # State of the fleet.
         ("saturation", "f8"),  # mean over instances, 1 = saturated
         ("kv", "f8"),  # mean share of KV in use

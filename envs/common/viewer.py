@@ -14,6 +14,8 @@ import numpy.typing as npt
 from envs.simulator import Simulation, view
 from envs.simulator.layout import PS_PER_S
 
+RENDER_FPS = 4
+
 WIDTH, HEIGHT = 960, 640
 """Pixels of a frame."""
 _DPI = 100

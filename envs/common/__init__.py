@@ -1,0 +1,1 @@
+"""What the environments share: batches of copies, named features, pictures of a fleet."""

@@ -1,0 +1,187 @@
+"""The observation of a throttling decision, filled by compiled code into fixed buffers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from envs.simulator.jit import compiled
+from envs.simulator.judging import sense
+from envs.simulator.layout import PS_PER_S
+from envs.simulator.memory import array_at, engine, gate, request, tenant, traits
+from envs.throttling.layout import CALL_FEATURES, FLEET_FEATURES, TENANT_FEATURES
+
+_floats_at = array_at(types.Array(types.float32, 1, "C"))
+_longs_at = array_at(types.Array(types.int64, 1, "C"))
+
+_FLEET_SCALE = np.array([f.scale for f in FLEET_FEATURES])
+_FLEET_HIGH = np.array([f.high for f in FLEET_FEATURES])
+_TENANT_SCALE = np.array([f.scale for f in TENANT_FEATURES])
+_TENANT_HIGH = np.array([f.high for f in TENANT_FEATURES])
+_CALL_SCALE = np.array([f.scale for f in CALL_FEATURES])
+_CALL_HIGH = np.array([f.high for f in CALL_FEATURES])
+_MILLION = 1e6
+_MINUTE_PS = 60.0 * PS_PER_S
+
+
+@compiled
+def _least_counter(s: Any) -> int:
+    """The least counter of the tenants that wait, 0 where none does."""
+    least, found = 0, False
+    for t in range(s.tenant_count):
+        account = tenant(s, t)
+        if account.queued > 0 and (not found or account.counter < least):
+            least, found = account.counter, True
+    return least
+
+
+@compiled
+def backlogged_gap(e: Any, s: Any) -> float:
+    """Spread of the counters of the tenants that wait, over the bound of VTC's guarantee."""
+    least, most, found = 0, 0, False
+    for t in range(s.tenant_count):
+        account = tenant(s, t)
+        if account.queued > 0:
+            least = account.counter if not found else min(least, account.counter)
+            most = account.counter if not found else max(most, account.counter)
+            found = True
+    return (most - least) / e.bound
+
+
+@compiled
+def _write_tenant(out: Any, at: int, s: Any, t: int, least: int) -> None:
+    account = tenant(s, t)
+    out[at] = 1.0
+    out[at + 1] = math.log1p(max(account.counter - least, 0) / _MILLION)
+    out[at + 2] = math.log1p(account.queued)
+    out[at + 3] = math.log1p(account.running)
+    out[at + 4] = math.log1p(account.open)
+    out[at + 5] = math.log1p(account.recent)
+    out[at + 6] = math.log1p(account.recent_tokens / 1e3)
+    out[at + 7] = math.log1p(account.turned_away)
+    for f in range(len(_TENANT_SCALE)):
+        out[at + f] = min(out[at + f] / _TENANT_SCALE[f], _TENANT_HIGH[f])
+
+
+@compiled
+def _before(s: Any, a: int, b: int) -> bool:
+    """Whether tenant a stands before tenant b: by what waits, then by use; numbers do not count."""
+    one, other = tenant(s, a), tenant(s, b)
+    if one.queued != other.queued:
+        return one.queued > other.queued
+    if one.recent != other.recent:
+        return one.recent > other.recent
+    if one.counter != other.counter:
+        return one.counter > other.counter
+    if one.running != other.running:
+        return one.running > other.running
+    if one.recent_tokens != other.recent_tokens:
+        return one.recent_tokens > other.recent_tokens
+    if one.open != other.open:
+        return one.open > other.open
+    return one.turned_away > other.turned_away
+
+
+@compiled
+def _is_active(s: Any, t: int) -> bool:
+    account = tenant(s, t)
+    return account.queued > 0 or account.running > 0 or account.recent > 0
+
+
+@compiled
+def _add(s: Any, t: int, sign: int, least: int, sums: np.ndarray) -> None:
+    """Add what a tenant's features are of to whole numbers, whose order does not matter."""
+    account = tenant(s, t)
+    sums[0] += sign * max(account.counter - least, 0)
+    sums[1] += sign * account.queued
+    sums[2] += sign * account.running
+    sums[3] += sign * account.open
+    sums[4] += sign * account.recent
+    sums[5] += sign * account.recent_tokens
+    sums[6] += sign * account.turned_away
+
+
+@compiled
+def _observe_tenants(e: Any, s: Any, least: int) -> int:
+    """The tenants that wait most, a row each, then the mean of the rest; gives who waits at all."""
+    width, rows = len(_TENANT_SCALE), e.rows
+    out, chosen = _floats_at(e.tenants_at, (rows + 1) * width), _longs_at(e.scratch_at, rows)
+    sums = _longs_at(e.sums_at, width - 1)
+    out[:] = 0.0
+    sums[:] = 0
+    count, waiting, active = 0, 0, 0
+    for t in range(s.tenant_count):
+        if not _is_active(s, t):
+            continue
+        active += 1
+        waiting += 1 if tenant(s, t).queued > 0 else 0
+        _add(s, t, 1, least, sums)
+        if count == rows and not _before(s, t, chosen[rows - 1]):
+            continue
+        place = count if count < rows else rows - 1
+        while place > 0 and _before(s, t, chosen[place - 1]):
+            chosen[place] = chosen[place - 1]
+            place -= 1
+        chosen[place] = t
+        count = min(count + 1, rows)
+    for k in range(count):
+        _write_tenant(out, k * width, s, chosen[k], least)
+        _add(s, chosen[k], -1, least, sums)
+    rest = active - count
+    if rest > 0:
+        at = rows * width
+        out[at] = rest / active
+        for f in range(1, width):
+            unit = _MILLION if f == 1 else 1e3 if f == 6 else 1.0
+            mean = math.log1p(sums[f - 1] / unit / rest)
+            out[at + f] = min(mean / _TENANT_SCALE[f], _TENANT_HIGH[f])
+    return waiting
+
+
+@compiled
+def _observe_call(e: Any, s: Any, r: int, least: int) -> None:
+    width, more = len(_CALL_SCALE), len(_TENANT_SCALE)
+    out = _floats_at(e.call_at, width + more)
+    for f in range(width + more):
+        out[f] = 0.0
+    if r < 0:
+        return
+    row, own = request(s, r), traits(s, r)
+    out[0] = math.log1p(row.prompt / 100.0)
+    out[1] = math.log1p(row.predicted / 100.0)
+    out[2] = math.log1p(own.weight)
+    out[3] = math.log1p(own.later + 1.0)
+    out[4] = (s.now_ps - own.logged_ps) / _MINUTE_PS
+    out[5] = own.attempts
+    for f in range(width):
+        out[f] = min(out[f] / _CALL_SCALE[f], _CALL_HIGH[f])
+    _write_tenant(out, width, s, own.tenant, least)
+
+
+@compiled
+def observe(e: Any, s: Any, clock_ps: int) -> float:
+    """Fill every buffer for the decision that is due; gives the backlogged gap over its bound."""
+    least = _least_counter(s)
+    waiting = _observe_tenants(e, s, least)
+    gap = backlogged_gap(e, s)
+    sense(s)
+    row = gate(s)
+    out = _floats_at(e.fleet_at, len(_FLEET_SCALE))
+    out[0] = row.kv
+    out[1] = row.in_service / e.slots
+    out[2] = math.log1p(row.waiting)
+    out[3] = math.log1p(row.saturation)
+    out[4] = math.log1p(waiting)
+    out[5] = math.log1p(s.open_interactions)
+    out[6] = row.turned_away / max(s.arrived, 1)
+    out[7] = row.wasted_tokens / max(row.served_tokens, 1)
+    out[8] = math.log1p(gap)
+    out[9] = math.log1p(clock_ps / _MINUTE_PS)
+    for f in range(len(_FLEET_SCALE)):
+        out[f] = min(out[f] / _FLEET_SCALE[f], _FLEET_HIGH[f])
+    if e.tuner == 0:
+        _observe_call(e, s, engine(s, s.size + 2).root if s.due == 2 else -1, least)
+    return gap

@@ -1,0 +1,52 @@
+"""The reward of throttling: named terms times weights of the same names."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from envs.throttling.layout import TERMS
+
+DEFAULT_WEIGHTS = {"value": 1.0, "waste": 1.0, "fairness": 1.0, "benign": 1.0, "late": 0.1}
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A throttling reward: `scale * sum(weight * term)` over the terms of one step.
+
+    All terms are in typical calls (input + 2 x output tokens of the average call), so that
+    weights carry over from one fleet and population to another:
+
+    * `value`: calls of the interactions that finished in time, each call's cost over the typical
+      cost of its application.
+    * `waste`: minus the tokens of finished calls whose interaction lost a call, over those of a
+      typical call.
+    * `fairness`: the decrease of the spread of the waiting tenants' counters, over the bound
+      2U of VTC's guarantee: a potential, so that it can't be farmed (Ng et al., 1999).
+    * `benign`: minus the calls turned away of light tenants, who send few a minute.
+    * `late`: minus the calls of light tenants whose first token came late, or that were turned
+      away.
+
+    Attributes:
+        weights: Weights that replace the default ones.
+        scale: Factor on the whole reward.
+
+    Raises:
+        ValueError: Unknown term, or a weight that is not a number.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        unknown = set(self.weights) - set(TERMS)
+        if unknown:
+            raise ValueError(f"unknown reward terms {sorted(unknown)}; there are {TERMS}")
+        if not all(math.isfinite(value) for value in (*self.weights.values(), self.scale)):
+            raise ValueError("weights and scale of a reward must be finite numbers")
+
+    @property
+    def all_weights(self) -> dict[str, float]:
+        """The weight of each term, scaled."""
+        merged = DEFAULT_WEIGHTS | self.weights
+        return {term: self.scale * merged[term] for term in TERMS}

@@ -1,0 +1,296 @@
+"""Throttling-v0 through the Gymnasium API."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as check_gymnasium
+from gymnasium.vector import AutoresetMode
+
+from baselines.routing import router
+from envs.scenarios import load_scenario
+from envs.simulator import simulate
+from envs.simulator.served import Served, by_cut
+from envs.throttling.env import ThrottlingEnv
+from envs.throttling.layout import ADMIT, DEFER, FLEET_FEATURES, NEUTRAL, REJECT, SETTINGS
+from envs.throttling.reward import Reward
+from envs.throttling.vector import ThrottlingVectorEnv
+
+SCENARIO = load_scenario("throttling-load-200").model_copy(
+    update={
+        "workload": load_scenario("throttling-load-200").workload.model_copy(
+            update={"requests": 900, "duration_s": 7}
+        )
+    }
+)
+INTERFACES = ["tuner", "gate"]
+
+
+def make(**options: Any) -> ThrottlingEnv:
+    return ThrottlingEnv(SCENARIO, **({"interval_s": 0.5} | options))
+
+
+def play(env: Any, actions: Any, **reset: Any) -> list[Any]:
+    """Steps of an episode: observation, reward and info of each, the reset first."""
+    observation, info = env.reset(**reset)
+    steps = [(observation, 0.0, info)]
+    over = False
+    while not over:
+        observation, reward, terminated, truncated, info = env.step(actions(len(steps)))
+        over = terminated or truncated
+        steps.append((observation, reward, info))
+    return steps
+
+
+def neutral(k: int) -> np.ndarray:
+    return np.array(NEUTRAL, np.float32)
+
+
+def varied(k: int) -> np.ndarray:
+    return np.random.default_rng(k).uniform(-1, 1, len(SETTINGS)).astype(np.float32)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees of arrays and numbers are equal."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_the_checkers_of_gymnasium_and_stable_baselines3_pass(interface: str) -> None:
+    from stable_baselines3.common.env_checker import check_env as check_sb3
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_gymnasium(make(interface=interface), skip_render_check=True)
+        check_sb3(make(interface=interface))
+
+
+def test_it_is_registered_and_its_pictures_are_drawn() -> None:
+    env = gymnasium.make("envs:ServeGym/Throttling-v0", scenario=SCENARIO, render_mode="rgb_array")
+    env.reset(seed=0)
+    frame: Any = env.render()
+    assert frame.ndim == 3 and frame.dtype == np.uint8
+    env.close()
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_a_seed_gives_the_same_episode(interface: str) -> None:
+    actions = varied if interface == "tuner" else lambda k: k % 3
+    one = play(make(interface=interface), actions, seed=5)
+    other = play(make(interface=interface), actions, seed=5)
+    assert len(one) == len(other) > 20
+    for a, b in zip(one, other, strict=True):
+        assert same(a[0], b[0]) and a[1] == b[1] and same(a[2], b[2])
+    assert (
+        one[-1][2]["episode_metrics"]
+        != play(make(interface=interface), actions, seed=6)[-1][2]["episode_metrics"]
+    )
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_observations_stay_in_their_space(interface: str) -> None:
+    env = make(interface=interface)
+    for observation, _, _ in play(env, varied if interface == "tuner" else lambda k: k % 3, seed=1):
+        assert env.observation_space.contains(observation)
+
+
+def test_a_gate_that_admits_everyone_and_a_neutral_tuner_leave_the_scheduler_alone() -> None:
+    options = {"workload_seed": 3}
+    tuner, gate = make(), make(interface="gate")
+    play(tuner, neutral, seed=0, options=options)
+    play(gate, lambda k: ADMIT, seed=0, options=options)
+    assert tuner.simulation is not None and gate.simulation is not None
+    whole = simulate(
+        tuner.simulation.table,
+        tuner.simulation.fleet,
+        router("jsq"),
+        weights=tuner.simulation.state.arrays["traits"]["weight"],
+    )
+    for env in (tuner, gate):
+        requests = env.result().requests
+        for name in ("admit_ps", "first_token_ps", "finish_ps", "status"):
+            np.testing.assert_array_equal(requests[name], whole.requests[name])
+
+
+def test_only_first_calls_are_asked_about_and_rejection_ends_the_interaction() -> None:
+    env = make(interface="gate")
+    steps = play(env, lambda k: REJECT if k % 2 else ADMIT, seed=2)
+    table, status = env.result().table, env.result().requests["status"]
+    first = np.asarray(table.call_index) == 0
+    assert len(steps) - 1 == first.sum()
+    lost = set(table.interaction[first & (status != 0)].tolist())
+    assert lost == set(table.interaction[status != 0].tolist())
+    assert steps[-1][2]["episode_metrics"]["turned_away"] == (status != 0).sum() > 0
+
+
+def test_a_deferred_call_comes_again_later() -> None:
+    env = make(interface="gate", defer_s=3.0)
+
+    def once(k: int) -> int:
+        return DEFER if k == 1 else ADMIT
+
+    steps = play(env, once, seed=2)
+    requests = env.result().requests
+    waits = (requests["dispatch_ps"] - requests["arrival_ps"]) / 1e12
+    assert waits[0] == 3.0 and waits[1:].max() == 0.0
+    assert len(steps) - 2 == (np.asarray(env.result().table.call_index) == 0).sum()
+
+
+def test_the_tuner_throttles_new_interactions_of_heavy_tenants_alone() -> None:
+    strict = np.array([-1, -1, -1, -1, -1, 1, -1, 1], np.float32)
+    env = make()
+    steps = play(env, lambda k: strict, seed=4)
+    table, status = env.result().table, env.result().requests["status"]
+    away = status == 6
+    assert away.any() and (np.asarray(table.call_index)[away] == 0).all()
+    assert steps[-1][2]["episode_metrics"]["turned_away"] > 0
+    light = np.bincount(table.tenant.codes)[table.tenant.codes] <= 1
+    assert not away[light].any()
+
+
+def test_what_the_reward_counts_is_what_the_requests_show() -> None:
+    env = make(interface="gate", interaction_slo_s=1e6)
+    steps = play(env, lambda k: REJECT if k % 3 == 0 else ADMIT, seed=7)
+    table, status = env.result().table, env.result().requests["status"]
+    served = status == 0
+    codes = np.unique(table.interaction, return_inverse=True)[1]
+    finished = np.bincount(codes, served) == np.bincount(codes, table.calls_in_interaction) / (
+        np.bincount(codes)
+    )
+    metrics = steps[-1][2]["episode_metrics"]
+    assert metrics["finished_interactions"] == finished.sum()
+    tokens = np.asarray(table.prompt_tokens + table.output_tokens)
+    lost = np.bincount(codes, ~served)[codes] > 0
+    assert metrics["wasted_tokens"] == tokens[served & lost].sum()
+    assert metrics["wasted_tokens"] == by_cut(Served.of(env.result()))["wasted_tokens"]
+    total = sum(info["reward_terms"]["value"] for _, _, info in steps[1:])
+    # What the first call of the episode did belongs to no step.
+    assert total == pytest.approx(metrics["finished_value"])
+    for _, reward, info in steps[1:]:
+        assert reward == pytest.approx(sum(info["reward_terms"].values()))
+
+
+def test_the_fairness_term_is_a_potential() -> None:
+    steps = play(make(reward=Reward({"fairness": 3.0})), varied, seed=3)
+    total = sum(info["reward_terms"]["fairness"] for _, _, info in steps[1:])
+    first = np.expm1(steps[0][0]["fleet"][[f.name for f in FLEET_FEATURES].index("gap")])
+    assert total == pytest.approx(3.0 * first, rel=1e-4, abs=1e-9)
+
+
+def test_numbers_of_tenants_do_not_matter() -> None:
+    table = SCENARIO.requests(11)
+    names = table.tenant.values()
+    order = sorted(set(names), reverse=True)
+    renamed = table.replace(tenant=[f"t{order.index(name)}" for name in names])
+    runs = [play(make(trace=each), varied, seed=0)[-1] for each in (table, renamed)]
+    assert same(runs[0][0], runs[1][0])
+
+
+def test_a_horizon_cuts_the_episode() -> None:
+    for interface in INTERFACES:
+        env = make(interface=interface, horizon_s=2.5)
+        env.reset(seed=0)
+        over = False
+        while not over:
+            action: Any = neutral(0) if interface == "tuner" else ADMIT
+            _, _, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+        assert truncated and not terminated
+        assert info["episode_metrics"]["now_s"] == 2.5
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_a_batch_gives_what_single_environments_give(interface: str) -> None:
+    count = 3
+    batch: Any = ThrottlingVectorEnv(
+        count,
+        scenario=SCENARIO,
+        interface=interface,
+        interval_s=0.5,
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
+    singles = [make(interface=interface) for _ in range(count)]
+    observations, _ = batch.reset(seed=9)
+    for i, env in enumerate(singles):
+        observation, _ = env.reset(seed=9 + i)
+        assert same({key: observations[key][i] for key in observation}, observation)
+    for k in range(25):
+        actions: Any = np.array(
+            [varied(k + i) if interface == "tuner" else (k + i) % 3 for i in range(count)]
+        )
+        observations, rewards, terminated, _, infos = batch.step(actions)
+        for i, env in enumerate(singles):
+            observation, reward, over, _, info = env.step(actions[i])
+            assert all(
+                np.array_equal(observations[key][i], observation[key]) for key in observation
+            )
+            assert rewards[i] == reward and terminated[i] == over
+            for term, value in info["reward_terms"].items():
+                assert infos["reward_terms"][term][i] == value
+            for cost, value in info["cost"].items():
+                assert infos["cost"][cost][i] == value
+
+
+def test_a_batch_begins_anew_in_the_same_step_or_the_next() -> None:
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        batch: Any = gymnasium.make_vec(
+            "envs:ServeGym/Throttling-v0",
+            num_envs=2,
+            vectorization_mode="vector_entry_point",
+            scenario=SCENARIO,
+            horizon_s=[4.0, 7.0],
+            autoreset_mode=mode,
+        )
+        batch.reset(seed=0)
+        cut = [batch.step(np.array([NEUTRAL, NEUTRAL], np.float32))[3].tolist() for _ in range(6)]
+        assert any(first for first, _ in cut) and any(second for _, second in cut)
+
+
+def test_an_episode_can_be_pickled_and_goes_on_alike() -> None:
+    env = make()
+    env.reset(seed=0)
+    for k in range(5):
+        env.step(varied(k))
+    twin = pickle.loads(pickle.dumps(env))
+    for k in range(5, 12):
+        one, other = env.step(varied(k)), twin.step(varied(k))
+        assert same(one[0], other[0]) and one[1:] == other[1:]
+
+
+def test_faulty_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="interface is one of"):
+        make(interface="valve")
+    with pytest.raises(ValueError, match="interval_s"):
+        make(interval_s=0.0)
+    with pytest.raises(ValueError, match="unknown reward terms"):
+        Reward({"speed": 1.0})
+    env = make()
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(neutral(0))
+    with pytest.raises(ValueError, match="unknown reset options"):
+        env.reset(options={"start": 1})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="8 finite numbers"):
+        env.step(np.zeros(3))
+    with pytest.raises(ValueError, match="8 finite numbers"):
+        env.step(np.full(8, np.nan))
+    with pytest.raises(AttributeError):
+        env.action_masks()
+    assert make(interface="gate").action_masks().tolist() == [True] * 3
+
+
+def test_the_gate_reads_no_true_length() -> None:
+    table = SCENARIO.requests(12)
+    other = table.replace(output_tokens=np.asarray(table.output_tokens) + 1)
+    firsts = []
+    for each in (table, other):
+        env = make(interface="gate", trace=each)
+        firsts.append(env.reset(seed=0)[0]["call"][[0, 1, 3, 4, 5]])
+    np.testing.assert_array_equal(firsts[0], firsts[1])
