@@ -26,6 +26,8 @@ class Prediction(Strict):
 
     sigma: float = Field(default=0.5, ge=0)
     """Predictions are the truth times lognormal(0, sigma); 0 is an oracle."""
+    spread: float | None = Field(default=None, ge=0, le=1)
+    """Instead of that, errors uniform between -spread and +spread of the truth."""
     overrun_tokens: int = Field(default=1, ge=0, lt=2**15)
     """Output tokens that a request which has outlived its prediction is taken to have to come."""
     overrun_percent: int = Field(default=0, ge=0, lt=2**15)
@@ -145,7 +147,9 @@ class Scenario(Strict):
             return table
         # A stream of its own: with the workload's seed, errors would follow the lengths.
         stream = np.random.SeedSequence([seed, 1]).generate_state(1)
-        return table.with_predictions(self.prediction.sigma, seed=int(stream[0]))
+        return table.with_predictions(
+            self.prediction.sigma, seed=int(stream[0]), spread=self.prediction.spread
+        )
 
     def options(self, table: RequestTable, seed: int) -> dict[str, Any]:
         """How an episode is simulated: keyword arguments of `simulate` and `Simulation`.

@@ -189,20 +189,34 @@ class RequestTable:
         # The rows of both have been checked.
         return RequestTable(joined, self.source)
 
-    def with_predictions(self, sigma: float = 0.5, seed: int = 0) -> RequestTable:
+    def with_predictions(
+        self, sigma: float = 0.5, seed: int = 0, *, spread: float | None = None
+    ) -> RequestTable:
         """Predict the output lengths: truth times lognormal(0, sigma), rounded, at least 1.
 
         Published predictors have sigma 0.3 (translation) to 0.8 (open-ended text); 0 gives the
         truth. The noise model is this project's fit to the errors of such predictors.
 
+        Args:
+            sigma: Log-standard deviation of the error.
+            seed: Seed of the errors.
+            spread: Instead of that, an error uniform between -spread and +spread of the truth
+                (VTC, OSDI 2024, has 0.5).
+
         Raises:
-            ValueError: `sigma` is negative or not finite.
+            ValueError: `sigma` is negative or not finite, or `spread` not from 0 to 1.
         """
         if not (np.isfinite(sigma) and sigma >= 0):
             raise ValueError(f"sigma is {sigma}; give a finite number, 0 or more")
+        if spread is not None and not 0 <= spread <= 1:
+            raise ValueError(f"spread is {spread}; give a share of the truth, from 0 to 1")
         predicted = self.output_tokens
-        if sigma > 0:
-            noise = np.random.default_rng(seed).lognormal(0.0, sigma, len(self))
+        rng = np.random.default_rng(seed)
+        if sigma > 0 or spread is not None:
+            if spread is None:
+                noise = rng.lognormal(0.0, sigma, len(self))
+            else:
+                noise = rng.uniform(1.0 - spread, 1.0 + spread, len(self))
             limit = COLUMNS["predicted_output_tokens"].high
             rounded = np.rint(predicted * noise)
             predicted = np.minimum(np.maximum(rounded, 1), limit).astype(np.int64)

@@ -233,3 +233,15 @@ def test_error_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert str(again) == str(error) == "f.csv, line 3, column 'c': is bad. Mend it"
     assert again.line == 3
+
+
+def test_predictions_within_a_spread_of_the_truth() -> None:
+    table = RequestTable.from_columns(
+        arrival_s=np.arange(2000.0), prompt_tokens=10, output_tokens=400
+    )
+    predicted = table.with_predictions(spread=0.5, seed=1).predicted_output_tokens
+    assert predicted.min() >= 200 and predicted.max() <= 600
+    assert predicted.mean() == pytest.approx(400, rel=0.03)
+    assert (table.with_predictions(spread=0.0).predicted_output_tokens == 400).all()
+    with pytest.raises(ValueError, match="spread"):
+        table.with_predictions(spread=1.5)
