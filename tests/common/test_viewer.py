@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
+from envs.common import viewer as viewer_module
 from envs.common.viewer import HEIGHT, WIDTH, Viewer
-from envs.routing import viewer as viewer_module
 from envs.scenarios import load_scenario
 
 ID = "envs:ServeGym/Routing-v0"
