@@ -64,9 +64,13 @@ def settle_tokens(
     interaction: Any,
     gate: Any,
 ) -> int:
-    """Give back what the call did not use, or take what it used beyond, where `p3` is 1."""
+    """Give back what the call did not use, or take what it used beyond, where `p3` is 1.
+
+    One that is turned away before it was served has used nothing.
+    """
     if gate.p3 == 1.0:
-        tenant.g0 += traits.reserved - THOUSAND * (request.prompt + request.generated)
+        used = request.prompt + request.generated if request.admit_ps >= 0 else 0
+        tenant.g0 += traits.reserved - THOUSAND * used
     return 0
 
 
@@ -115,7 +119,7 @@ def note_use(
         gate.m0, gate.m1 = 0.0, minute
     if tenant.g1 != minute:
         tenant.g0, tenant.g1 = 0, minute
-    used = request.prompt + request.generated
+    used = request.prompt + request.generated if request.admit_ps >= 0 else 0
     gate.m0 += used
     tenant.g0 += used
     return 0

@@ -80,9 +80,9 @@ def soft_ceiling(
     """The llm-d router's soft reflective ceiling: the lower its band, the sooner a call waits.
 
     Band i of 3 waits above the saturation 1 - i / 2 x saturation, but one in every
-    `saturation / (1 - saturation)` attempts is let through. A call's band is its tier; where all
-    are of the first tier, it is that of the tenant's calls in the minute: above `p0`, above `p1`.
-    `gate.m0` .. `m2` count attempts by band.
+    `saturation / (1 - saturation)` attempts is let through. A call's band is its tier; one of the
+    first tier is a band lower where its tenant has sent more than `p0` calls in the minute, and
+    two where more than `p1`. `gate.m1` and `m2` count the attempts of the lower bands.
     """
     if gate.fits == 0:
         return WAIT

@@ -143,7 +143,7 @@ _ALL = (
     _counting(
         "mdrr",
         charge_rounds,
-        f"{VTC_SOURCE}, artifact: deficit round robin with debts; the quantum a sixth of its KV",
+        f"{VTC_SOURCE}, artifact: deficit round robin with debts; the quantum a twentieth of its KV",
         rank=round_of_debt,
         lift="none",
         parameters=(1.0, 1.0, 500.0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator import gateway, queues, tenants
+from envs.simulator import cache, gateway, queues, tenants
 from envs.simulator.batch import generated_at, leave_counts, turn_away
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.judging import tell
@@ -200,6 +200,16 @@ def _look(s: Any, i: int, r: int, fit: bool) -> bool:
 
 
 @compiled
+def _beyond_limit(s: Any, i: int, r: int) -> bool:
+    """Whether the head exceeds the token limit of the prefill iteration that is being planned."""
+    inst, eng, row = instance(s, i), engine(s, i), request(s, r)
+    if eng.batched == 0:
+        return False
+    hit = cache.find(s, i, r) if eng.caches == 1 else 0
+    return eng.batched + row.prompt + row.generated - hit > inst.max_batched_tokens
+
+
+@compiled
 def next_admission(s: Any, i: int) -> int:
     """The next waiting request that instance i may admit now, -1 if there is none.
 
@@ -213,12 +223,15 @@ def next_admission(s: Any, i: int) -> int:
         admitted = fits(s, i, r, 0)
         if s.looks == 1:
             eng.removed = 0
-            admitted = _look(s, i, r, admitted)
+            full = admitted and _beyond_limit(s, i, r)
+            admitted = _look(s, i, r, admitted and not full)
             if eng.removed > 0:
                 inst = instance(s, i)
                 if eng.removed == 2 and inst.decoding + inst.prefilling > 0:
                     return -1
                 continue
+            if full:
+                return -1
         if admitted:
             return r
         if eng.skipped == eng.skip:

@@ -10,6 +10,7 @@ from envs.simulator.jit import compiled
 from envs.simulator.judging import judge
 from envs.simulator.layout import (
     CLOCK_END_PS,
+    DROP,
     LET_IN,
     PS_PER_S,
     REJECTED_GATE,
@@ -81,9 +82,9 @@ def look(s: Any, r: int, fits: int) -> int:
     row = gate(s)
     row.fits = fits
     verdict = judge(s, row.look_at, r)
-    if verdict == LET_IN and fits == 0:
-        return WAIT
-    return verdict
+    if verdict == TURN_AWAY or verdict == DROP or (verdict == LET_IN and fits == 1):
+        return verdict
+    return WAIT
 
 
 @compiled

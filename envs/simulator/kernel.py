@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from envs.simulator import gateway, queues
+from envs.simulator import gateway, queues, tenants
 from envs.simulator.batch import turn_away
 from envs.simulator.dispatch import receive
 from envs.simulator.instants import happen, next_time
 from envs.simulator.jit import EntryPoint, compiled, inlined
+from envs.simulator.judging import tell
 from envs.simulator.layout import (
     ADMISSION,
     END,
@@ -35,6 +36,7 @@ from envs.simulator.memory import (
     seen_instances,
     seen_requests,
     seen_running,
+    traits,
 )
 from envs.simulator.order import sort_in_place
 from envs.simulator.planning import plan
@@ -153,6 +155,10 @@ def carry_out(s: Any, action: int) -> bool:
     if request_fits(s, r, i):
         receive(s, i, r)
     else:
+        if s.gated == 1:
+            tell(s, r)
+        if s.counted + s.gated > 0 and traits(s, r).entered == 1:
+            tenants.depart(s, r)
         turn_away(s, r, REJECTED_INSTANCE)
         s.misrouted += 1
     return obeyed

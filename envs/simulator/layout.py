@@ -133,6 +133,7 @@ ENGINE_DTYPE = _aligned(
         ("skipped", "i4"),  # of which the one under way has
         ("aside", "i4"),  # a list of them, -1 = none
         ("removed", "i4"),  # what the admission policy did with the head
+        ("batched", "i8"),  # tokens to prefill of those that it has admitted (not CHUNKED)
     ]
 )
 

@@ -128,6 +128,8 @@ def _plan_prefill_first(s: Any, i: int) -> None:
             admitted += 1
             tokens += chunk
             attention += chunk * history + chunk * (chunk + 1) // 2
+            eng.batched = tokens
+        eng.batched = 0
         if eng.skipped > 0:
             end_attempt(s, i)
     if admitted > 0:

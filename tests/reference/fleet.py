@@ -267,6 +267,9 @@ class Fleet:
         instance = self.instances[target]
         self.queue.remove(request)
         if not instance.has_room(request):
+            if self.gateway is not None:
+                self.gateway.finished(request, now)
+            self.counters.depart(request)
             self._reject(request, REJECTED_INSTANCE, now)
         else:
             request.dispatch_ps, request.instance = now, target

@@ -93,7 +93,9 @@ class Gateway:
         """The verdict on the head of a waiting queue."""
         self.row.fits = int(fits)
         verdict = self._judge(self.gate.look, request, now)
-        return WAIT if verdict == LET_IN and not fits else verdict
+        if verdict in (TURN_AWAY, DROP) or (verdict == LET_IN and fits):
+            return verdict
+        return WAIT
 
     def finished(self, request: ReferenceRequest, now: int) -> None:
         """Tell it of a call that has finished, or is turned away after it was let in."""

@@ -136,7 +136,7 @@ class ReferenceInstance:
     def _plan_prefill_first(self, now: int, admits: bool = True) -> None:
         """Plan of an iteration, `prefill_first`; `admits`: whether step 1 is not left out."""
         total = 0
-        while admits and (head := self._admissible_head(now)) is not None:
+        while admits and (head := self._admissible_head(now, total)) is not None:
             tokens = head.tokens - self.cache.hit(head)
             if self.step_chunks and total + tokens > self.engine.max_batched_tokens:
                 break
@@ -179,8 +179,11 @@ class ReferenceInstance:
             self.step_chunks.append((head, chunk))
             budget -= chunk
 
-    def _admissible_head(self, now: int) -> ReferenceRequest | None:
+    def _admissible_head(self, now: int, total: int = 0) -> ReferenceRequest | None:
         """Give the first of the waiting queue that may be admitted, past `skip_ahead` others.
+
+        Admission policy: a head that goes beyond the token limit of the iteration, of which
+        `total` are taken, does not fit for it, and ends the admission.
 
         Rate limit: those of killed interactions are rejected before, when they come to the head.
         """
@@ -190,12 +193,18 @@ class ReferenceInstance:
                 continue
             fits = self._passes(head)
             verdict = LET_IN if fits else WAIT
+            full = False
             if self.gateway is not None and self.gateway.looks:
+                tokens = total + head.tokens - self.cache.hit(head)
+                full = fits and total > 0 and tokens > self.engine.max_batched_tokens
+                fits = fits and not full
                 verdict = self.gateway.look(head, fits, now)
                 if verdict == WAIT and fits and not self.in_service:
                     verdict = LET_IN
             if verdict == LET_IN:
                 return head
+            if verdict == WAIT and full:
+                return None
             if verdict == WAIT:
                 if len(self.aside) == self.engine.skip_ahead:
                     return None

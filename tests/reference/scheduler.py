@@ -237,6 +237,7 @@ class WaitingQueue:
             row = self.counters.rows[self.scheduler]
             for row.surveyed, r in enumerate(looked_at):
                 self.scheduler.survey(now, r, r.traits, self.counters.of(r), row)
+            row.surveyed = len(looked_at)
         if self.scheduler.kind == "static":
             key = lambda request: (self.static_ranks[request.index], request.index)  # noqa: E731
         else:
