@@ -172,9 +172,7 @@ def _cases(args: Args) -> list[Case]:
     found: list[Case] = []
     given: list[str] = []
     for name in names:
-        preset = partial(
-            preset_case, name, args.requests, queue=queue, skip_ahead=args.skip_ahead
-        )
+        preset = partial(preset_case, name, args.requests, queue=queue, skip_ahead=args.skip_ahead)
         more = _for_each_interval(args, preset)
         found += more
         given += [name] * len(more)

@@ -1,4 +1,4 @@
-"""List what can be named: routers, schedulers, admission policies, GPUs, models, fleets, scenarios, presets."""
+"""List what can be named: routers, schedulers, gates, GPUs, models, fleets, scenarios, presets."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def preset_case(
         scenario = load_scenario(name, changes)
         scenario.find_gate(gate)
         if skip_ahead is not None:
-            groups = dict.fromkeys(scenario.fleet.groups, {"skip_ahead": skip_ahead})
+            groups = {key: {"skip_ahead": skip_ahead} for key in scenario.fleet.groups}
             changes = changes | {"fleet": {"groups": groups}}
             scenario = load_scenario(name, changes)
     except ScenarioError as error:

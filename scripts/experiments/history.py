@@ -83,5 +83,7 @@ def _tenants_per_minute(table: RequestTable) -> float:
     minutes = (table.arrival_s // _MINUTE_S).astype(np.int64)
     # The last minute is seldom a whole one.
     whole = max(int(minutes.max(initial=0)), 1)
-    pairs = np.unique(np.stack([minutes, np.asarray(table.tenant.codes)])[:, minutes < whole], axis=1)
+    pairs = np.unique(
+        np.stack([minutes, np.asarray(table.tenant.codes)])[:, minutes < whole], axis=1
+    )
     return max(pairs.shape[1] / whole, 1.0)
