@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from baselines.admission import gates
 from baselines.routing import routers
 from baselines.scheduling import schedulers
 from tests.paths import ROOT
@@ -48,3 +49,20 @@ def test_every_scheduler_is_described() -> None:
     page = (ROOT / "docs" / "tenants.md").read_text()
     missing = [name for name in schedulers() if f"`{name}`" not in page]
     assert not missing
+
+
+def test_every_admission_policy_is_described() -> None:
+    page = (ROOT / "docs" / "tenants.md").read_text()
+    missing = [
+        name
+        for policy in gates().values()
+        for name in (policy.name, *policy.parameter_names)
+        if f"`{name}`" not in page
+    ]
+    assert not missing
+
+
+def test_parameters_of_schedulers_are_described() -> None:
+    page = (ROOT / "docs" / "tenants.md").read_text()
+    names = {name for queue in schedulers().values() for name in queue.parameter_names}
+    assert not [name for name in sorted(names) if f"`{name}`" not in page]

@@ -146,7 +146,7 @@ _ALL = (
         f"{VTC_SOURCE}, artifact: deficit round robin with debts; the quantum a twentieth of its KV",
         rank=round_of_debt,
         lift="none",
-        parameters=(1.0, 1.0, 500.0),
+        parameters=(1.0, 2.0, 500.0),
         parameter_names=(*_TOKENS, "quantum"),
     ),
     _counting(

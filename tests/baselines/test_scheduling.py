@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from baselines.scheduling import application_weights, scheduler, traits_for
+from baselines.scheduling.attained import charge_attained
 from baselines.scheduling.counters import (
     MILLION,
     PROFILED_COST,
@@ -18,48 +18,23 @@ from baselines.scheduling.counters import (
     charge_tokens,
     smallest_counter,
 )
-from baselines.scheduling.normalised import charge_at_end, charge_normalised
+from baselines.scheduling.normalised import (
+    charge_at_end,
+    charge_normalised,
+    charge_ratios,
+    charge_ratios_at_end,
+)
+from baselines.scheduling.rounds import charge_rounds
 from envs.simulator.jit import compiled as compiled_function
-from envs.simulator.scheduler import ADMIT, ARRIVE, FINISH, TOKENS
 from envs.workloads import RequestTable
+from tests.baselines.bench import Bench
 
-CHARGES = [charge_tokens, charge_profile, charge_ahead, charge_normalised, charge_at_end]
+COMPILED = [charge_tokens, charge_profile, charge_ahead, charge_normalised, charge_at_end]
+CHARGES = [*COMPILED, charge_ratios, charge_ratios_at_end, charge_rounds, charge_attained]
 REQUEST = [("arrival_ps", "i8"), ("prompt", "i8"), ("predicted", "i8"), ("generated", "i8")]
 TRAITS = [("weight", "f8"), ("prepaid", "i8"), ("system", "i4")]
 TENANT = [("counter", "i8"), ("weight", "f8"), ("estimate", "i8"), ("seen", "i8")]
 SCHEDULER = [(f"p{i}", "f8") for i in range(8)]
-
-
-def parameters(*values: float) -> SimpleNamespace:
-    filled = [*values, *[0.0] * (8 - len(values))]
-    return SimpleNamespace(**{f"p{i}": value for i, value in enumerate(filled)})
-
-
-class Bench:
-    """Requests of one tenant, charged one after the other."""
-
-    def __init__(self, charge: Any, *values: float, weight: float = 1.0) -> None:
-        self.charge, self.scheduler = charge, parameters(*values)
-        self.tenant = SimpleNamespace(counter=0, queued=0, weight=weight, estimate=0, seen=0)
-
-    def serve(
-        self, prompt: int, output: int, predicted: int = -1, typical: float = 1.0, parts: int = 1
-    ) -> list[int]:
-        """Charges of arrival, admission, generation in some parts, and the end."""
-        request = SimpleNamespace(arrival_ps=0, prompt=prompt, predicted=predicted, generated=0)
-        traits = SimpleNamespace(weight=typical, prepaid=0, system=0)
-
-        def charged(event: int, start: int = 0, end: int = 0) -> int:
-            arguments = (event, start, end, request, traits, self.tenant, self.scheduler)
-            amount = self.charge(*arguments)
-            self.tenant.counter += amount
-            return amount
-
-        first = [charged(ARRIVE), charged(ADMIT)]
-        edges = np.linspace(0, output, parts + 1).astype(int).tolist()
-        tokens = sum(charged(TOKENS, a, b) for a, b in pairwise(edges))
-        request.generated = output
-        return [*first, tokens, charged(FINISH)]
 
 
 def test_vtc_charges_input_at_admission_and_output_as_it_comes() -> None:
@@ -71,12 +46,20 @@ def test_vtc_charges_input_at_admission_and_output_as_it_comes() -> None:
 
 @pytest.mark.parametrize("charge", CHARGES)
 def test_a_charge_in_parts_is_the_charge_at_once(charge: Any) -> None:
-    values = {"charge_profile": PROFILED_COST, "charge_ahead": (0.7, 1.3, 4.0, 0.0)}
+    values = {
+        "charge_profile": PROFILED_COST,
+        "charge_ahead": (0.7, 1.3, 4.0, 0.0),
+        "charge_normalised": (0.7, 1.3, 1.0, 1.0),
+        "charge_attained": (0.7, 1.3, 60.0, 0.8),
+        "charge_rounds": (0.7, 1.3, 500.0),
+    }
     for output in (1, 7, 100):
         totals = set()
         for parts in (1, 2, output):
             bench = Bench(charge, *values.get(charge.__name__, (0.7, 1.3)), weight=3.0)
-            bench.serve(33, output, predicted=40, typical=77.0, parts=parts)
+            bench.serve(
+                33, output, predicted=40, typical=77.0, parts=parts, typical_tokens=(7.0, 9.0)
+            )
             totals.add(bench.tenant.counter)
         assert len(totals) == 1
 
@@ -137,7 +120,7 @@ def test_the_smallest_counter_is_first() -> None:
     assert smallest_counter(0, None, None, SimpleNamespace(counter=7), None) == 7
 
 
-@pytest.mark.parametrize("charge", CHARGES)
+@pytest.mark.parametrize("charge", COMPILED)
 def test_compiled_charges_equal_plain_ones(charge: Any) -> None:
     compiled: Any = compiled_function(charge)
     rng = np.random.default_rng(4)

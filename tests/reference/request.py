@@ -28,6 +28,10 @@ class Traits:
     prepaid: int = 0
     tag: int = 0
     reserved: int = 0
+    system: int = 0
+    typical_prompt: float = 1.0
+    typical_output: float = 1.0
+    interaction_cost: float = 1.0
 
 
 @dataclass(eq=False)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from envs.hardware import StepTables
-from envs.simulator import EngineConfig
-from tests.simulator.gates import Judges
+from envs.simulator import EngineConfig, Scheduler
+from tests.simulator.gates import Given, Judges
 from tests.simulator.schedulers import Order
 
 
@@ -73,7 +73,7 @@ class Engine(_Brief):
     max_num_seqs: int = 256
     max_batched_tokens: int = 8192
     batching: str = "prefill_first"
-    queue: str | Order = "fcfs"
+    queue: str | Order | Scheduler = "fcfs"
     watermark: float = 0.01
     admission: str = "growth"
     adapter_tokens: int = 0
@@ -160,7 +160,7 @@ class Case(_Brief):
     poll_ps: int = 0
     overrun_tokens: int = 1
     overrun_percent: int = 0
-    judges: Judges | None = None
+    judges: Judges | Given | None = None
     tenant_weights: tuple[float, ...] = ()  # by number of the tenant; empty: all 1
 
     @property

@@ -162,3 +162,21 @@ class Judges:
             **given,
         )
         return {"gate": gate, "retry": retry}
+
+
+@dataclass(frozen=True)
+class Given:
+    """An admission policy as the kernel takes it, and the clients' `Retry`."""
+
+    gate: Any
+    retry: Any
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what the reference reads of either."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.gate if hasattr(self.gate, name) else self.retry, name)
+
+    def options(self) -> dict[str, Any]:
+        """Give the same as the kernel takes it."""
+        return {"gate": self.gate, "retry": self.retry}
