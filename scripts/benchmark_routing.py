@@ -147,6 +147,8 @@ def _cases(args: Args) -> list[Case]:
         raise ValueError(
             "--queue does not reach --agent: write the scheduler in the fleet's file, as queue"
         )
+    if args.gate is not None and args.agent:
+        raise ValueError("--gate does not reach --agent: compare it with baselines alone")
     if args.trace is not None:
         if args.scenarios:
             raise ValueError("--trace and --scenarios: give one of them")
@@ -159,6 +161,7 @@ def _cases(args: Args) -> list[Case]:
             sigma=args.sigma,
             bootstrap=args.bootstrap_trace,
             queue=queue,
+            skip_ahead=args.skip_ahead,
         )
         return _for_each_interval(args, trace)
     if args.bootstrap_trace or args.rate_scale != 1.0:
@@ -169,7 +172,7 @@ def _cases(args: Args) -> list[Case]:
     found: list[Case] = []
     given: list[str] = []
     for name in names:
-        preset = partial(preset_case, name, args.requests, queue=queue)
+        preset = partial(preset_case, name, args.requests, queue=queue, skip_ahead=args.skip_ahead)
         more = _for_each_interval(args, preset)
         found += more
         given += [name] * len(more)

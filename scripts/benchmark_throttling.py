@@ -166,7 +166,10 @@ def main(args: Args) -> int:
 
 def _parts() -> list[str]:
     """Code that results depend on besides that of an episode."""
-    names = ("tenancy", "tenancy_metrics", "throttles", "throttling_runs", "disciplines")
+    names = (
+        *("tenancy", "tenancy_metrics", "throttles", "rungs", "throttling_runs", "disciplines"),
+        *("history", "contenders"),
+    )
     return [f"scripts/experiments/{name}.py" for name in names]
 
 

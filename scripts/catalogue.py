@@ -1,4 +1,4 @@
-"""List what can be named: routers, schedulers, GPUs, models, fleets, scenarios, presets."""
+"""List what can be named: routers, schedulers, gates, GPUs, models, fleets, scenarios, presets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLE = """servegym catalogue
   servegym catalogue routers
   servegym catalogue gpus --json"""
 
-Kind = Literal["routers", "schedulers", "gpus", "models", "fleets", "scenarios", "presets"]
+Kind = Literal["routers", "schedulers", "gates", "gpus", "models", "fleets", "scenarios", "presets"]
 Rows = list[dict[str, Any]]
 
 
@@ -83,10 +83,25 @@ def _schedulers() -> Rows:
             "parameters": dict(zip(rule.parameter_names, rule.parameters, strict=True)),
             "counters": "kept" if rule.charge is not None else "none",
             "predictions": "used" if rule.uses_prediction else "unused",
-            "with --queue": "knows the table's mean answers" if reads_weights(rule) else "",
+            "with --queue": "knows a trace's mean answers" if reads_weights(rule) else "",
             "source": rule.source,
         }
         for name, rule in all_schedulers().items()
+    ]
+
+
+def _gates() -> Rows:
+    from baselines.admission import gates
+
+    return [
+        {
+            "gate": name,
+            "parameters": dict(zip(rule.parameter_names, rule.parameters, strict=True)),
+            "turned away": "with its interaction" if rule.kills_interactions else "alone",
+            "predictions": "used" if rule.uses_prediction else "unused",
+            "source": rule.source,
+        }
+        for name, rule in gates().items()
     ]
 
 
@@ -178,6 +193,7 @@ def _presets() -> Rows:
 _LISTS: dict[Kind, Callable[[], Rows]] = {
     "routers": _routers,
     "schedulers": _schedulers,
+    "gates": _gates,
     "gpus": _gpus,
     "models": _models,
     "fleets": _fleets,

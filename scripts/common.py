@@ -86,12 +86,18 @@ class ConditionArgs:
     """Requests that each tenant may send in a minute, instead of the scenario's."""
     kill_interactions: bool = False
     """Let a call over the rate limit end its interaction."""
+    gate: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Admission policy, with parameters like `oit:tenant_limit=10`, instead of the scenario's
+    (`servegym catalogue gates`)."""
+    skip_ahead: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Waiting requests that do not fit which an admission may pass over, instead of the fleet's;
+    0 stops at the first."""
 
     def conditions(self) -> dict[str, Any]:
         """What was given, under its keys in a scenario.
 
         Raises:
-            ValueError: An outage is not INSTANCE:START:END.
+            ValueError: An outage is not INSTANCE:START:END, or `--gate` has another form.
         """
         changes: dict[str, Any] = {}
         if self.poll_interval_s is not None:
@@ -104,8 +110,16 @@ class ConditionArgs:
         limit: dict[str, Any] = {"kill_interactions": True} if self.kill_interactions else {}
         if self.rate_limit is not None:
             limit["requests_per_minute"] = self.rate_limit
-        given = {"clients": clients, "rate_limit": limit}
+        given = {"clients": clients, "rate_limit": limit, "gate": self._gate()}
         return changes | {key: values for key, values in given.items() if values}
+
+    def _gate(self) -> dict[str, Any]:
+        if self.gate is None:
+            return {}
+        from scripts.experiments.disciplines import named_values
+
+        name, values = named_values(self.gate, "--gate")
+        return {"name": name} | dict(values)
 
 
 def _outage(text: str) -> dict[str, float]:
@@ -150,6 +164,8 @@ _FLAGS = {
     "clients.think_s": "--think-s",
     "rate_limit.requests_per_minute": "--rate-limit",
     "rate_limit.kill_interactions": "--kill-interactions",
+    "gate": "--gate",
+    "fleet": "--skip-ahead",
     "prediction.sigma": "--sigma",
     "workload.rate_scale": "--rate-scale",
 }

@@ -21,7 +21,8 @@ EXAMPLE = """servegym simulate --trace trace.csv --fleet fleet.yaml --router jsq
   servegym simulate --trace trace.csv --fleet fleet.yaml --slo-ttft 1 --slo-tbt 0.1
   servegym simulate --scenario router-kv6k-rate9 --router pull_sjf:theta=0.3 -o runs/one
   servegym simulate --scenario router-kv6k-rate9 --poll-interval-s 1 --outage 0:60:120
-  servegym simulate --scenario mixed-models --queue sjf --slo-e2e 30"""
+  servegym simulate --scenario mixed-models --queue sjf --slo-e2e 30
+  servegym simulate --scenario throttling-copilot --queue wsc_open --gate oit:tenant_limit=10"""
 
 _LATENCIES = ("e2e", "ttft", "tbt", "queueing")
 _FILES = ("requests.parquet", "summary.json", "config.yaml")
@@ -120,13 +121,14 @@ def _case(args: Args) -> Case:
             sigma=sigma,
             changes=changes,
             queue=queue,
+            skip_ahead=args.skip_ahead,
         )
     if args.fleet is not None or args.rate_scale != 1.0:
         raise ValueError("--fleet and --rate-scale go with --trace, not with --scenario")
     if args.sigma is not None:
         changes["prediction"] = {"sigma": args.sigma}
     assert args.scenario is not None  # told apart above
-    return preset_case(args.scenario, args.limit, changes, queue)
+    return preset_case(args.scenario, args.limit, changes, queue, args.skip_ahead)
 
 
 def _identity(args: Args, case: Case, router: Contender) -> dict[str, Any]:

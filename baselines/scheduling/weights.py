@@ -22,21 +22,24 @@ def application_weights(
     alpha: float = 1.0,
     beta: float = 1.0,
     gamma: float = 2.0,
+    history: RequestTable | None = None,
 ) -> npt.NDArray[np.float64]:
     """Cost of a typical call of each request's application: FairServe's Eq. 2.
 
     `alpha * N_in + beta * N_sys + gamma * N_out`, with N the statistic of user input, system and
-    output tokens over the application's calls in this table. The paper has (1, 2, 1); its
+    output tokens over the application's calls. The paper has (1, 2, 1); its
     artifact (1, 1, 2), which is what `charge_normalised` and `charge_at_end` charge by default,
-    and took the mean in its final runs. Statistics are of history: take them of another table
-    than the one that is served, or accept that they know its mean answer.
+    and took the mean in its final runs.
 
     Args:
-        table: A `RequestTable`.
+        table: The requests that are served.
         statistic: "mean", or "p99" (99th percentile, the artifact's early runs).
         alpha: Cost of a token of user input.
         beta: Cost of a token of the system prompt.
         gamma: Cost of an output token.
+        history: Requests of another time, which the statistics are of; an application that it
+            lacks gets that of all its calls. Without it they are of the table itself, and so know
+            its mean answers.
 
     Returns:
         (n,) weight of each request, positive.
@@ -49,26 +52,35 @@ def application_weights(
     if min(alpha, beta, gamma) < 0 or not np.isfinite([alpha, beta, gamma]).all():
         raise ValueError(f"costs are {alpha}, {beta}, {gamma}; give numbers of 0 or more")
     typical = _mean if statistic == "mean" else _p99
+    past = table if history is None or not len(history) else history
+    past_codes, past_names = np.asarray(past.application.codes), past.application.names
+    system = past.system_tokens
+    parts = ((alpha, past.prompt_tokens - system), (beta, system), (gamma, past.output_tokens))
     codes = np.asarray(table.application.codes)
-    system = table.system_tokens
-    parts = ((alpha, table.prompt_tokens - system), (beta, system), (gamma, table.output_tokens))
     weights = np.zeros(len(table))
     for code in np.unique(codes):
-        mine = codes == code
-        weights[mine] = sum(factor * typical(tokens[mine]) for factor, tokens in parts)
+        name = table.application.names[code]
+        mine = past_codes == (past_names.index(name) if name in past_names else -1)
+        if not mine.any():
+            mine = np.ones(len(past), bool)
+        weights[codes == code] = sum(factor * typical(tokens[mine]) for factor, tokens in parts)
     if not (weights > 0).all():
         raise ValueError("an application has weight 0; give a positive alpha or gamma")
     return weights
 
 
-def typical_tokens(table: RequestTable, statistic: str = "mean") -> npt.NDArray[np.float64]:
+def typical_tokens(
+    table: RequestTable, statistic: str = "mean", history: RequestTable | None = None
+) -> npt.NDArray[np.float64]:
     """Prompt and output tokens of a typical call of each request's application, (n, 2).
+
+    Arguments as those of `application_weights`.
 
     Raises:
         ValueError: The statistic is unknown.
     """
     parts = [
-        application_weights(table, statistic, *factors)
+        application_weights(table, statistic, *factors, history)
         for factors in ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     ]
     return np.stack(parts, axis=1)
@@ -105,14 +117,23 @@ def interaction_costs(
     return np.bincount(codes, cost).astype(np.float64)[codes]
 
 
-def traits_for(scheduler: Scheduler, table: RequestTable) -> dict[str, npt.NDArray[np.float64]]:
-    """What a simulation with that scheduler takes besides: `weights`, `typical` and so on."""
+def traits_for(
+    scheduler: Scheduler, table: RequestTable, history: RequestTable | None = None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """What a simulation with that scheduler takes besides: `weights`, `typical` and so on.
+
+    Args:
+        scheduler: The scheduler.
+        table: The requests that are served.
+        history: Requests of another time, from which it knows what calls of an application
+            usually take; without it, from the table itself.
+    """
     found: dict[str, npt.NDArray[np.float64]] = {}
-    weights = weights_for(scheduler, table)
+    weights = weights_for(scheduler, table, history)
     if weights is not None:
         found["weights"] = weights
     if scheduler.charge in (charge_ratios, charge_ratios_at_end):
-        found["typical"] = typical_tokens(table)
+        found["typical"] = typical_tokens(table, history=history)
     if scheduler.charge is charge_virtual_time:
         found["interaction_costs"] = interaction_costs(table, "kv")
     if scheduler.rank is smallest_interaction:
@@ -120,15 +141,17 @@ def traits_for(scheduler: Scheduler, table: RequestTable) -> dict[str, npt.NDArr
     return found
 
 
-def weights_for(scheduler: Scheduler, table: RequestTable) -> npt.NDArray[np.float64] | None:
-    """What a simulation with that scheduler takes as `weights`.
+def weights_for(
+    scheduler: Scheduler, table: RequestTable, history: RequestTable | None = None
+) -> npt.NDArray[np.float64] | None:
+    """What a simulation with that scheduler takes as `weights`; arguments as `traits_for`.
 
     Returns:
         `application_weights` of the table for FairServe's counters, None for the others, which do
         not read weights.
     """
     if scheduler.charge in (charge_normalised, charge_at_end):
-        return application_weights(table)
+        return application_weights(table, history=history)
     return None
 
 

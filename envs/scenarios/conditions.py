@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from envs.scenarios.strict import Strict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from envs.simulator.config import Outage, RateLimit
+    from envs.simulator.gate import Gate, Retry
     from envs.workloads import RequestTable
 
 MOST_OUTAGES = 100_000
@@ -80,6 +83,59 @@ class RequestLimit(Strict):
         from envs.simulator.config import RateLimit
 
         return RateLimit(self.requests_per_minute, self.kill_interactions)
+
+
+class AdmissionPolicy(Strict):
+    """Who may come in: the name of an admission policy, and values of its parameters.
+
+    Whoever serves the scenario looks the name up (`baselines.admission`), as the policies are no
+    part of the environments.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
+
+    name: str = Field(min_length=1)
+    """Its name, of `servegym catalogue gates`; all other keys are its parameters."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        """Which parameters there are, only the policy knows."""
+        return data
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The parameters that were given."""
+        return dict(self.__pydantic_extra__)
+
+    def build(self, find: Callable[..., Gate]) -> Gate:
+        """The policy as the simulator takes it.
+
+        Args:
+            find: Gives a policy by name and parameters: `baselines.admission.gate`.
+
+        Raises:
+            ValueError: There is no such policy, or it has no such parameter.
+        """
+        return find(self.name, **self.parameters)
+
+
+class Resend(Strict):
+    """Clients that send a call again when an admission policy has turned it away."""
+
+    times: int = Field(default=0, ge=0, le=20)
+    """How often, at most."""
+    backoff_s: float = Field(default=1.0, ge=1e-6, le=1e4)
+    """Seconds before the first time; each further wait is twice as long."""
+    patience_s: float = Field(default=1e6, ge=0, le=1e6)
+    """Seconds after its first arrival at which a call is given up."""
+
+    def build(self) -> Retry:
+        """The same as the simulator takes it."""
+        from envs.simulator.gate import Retry
+
+        return Retry(self.times, self.backoff_s, self.patience_s)
 
 
 class Down(Strict):

@@ -48,6 +48,8 @@ class EngineGroup(Strict):
     """Scheduler of an instance's waiting queue, one of `envs.simulator.SCHEDULERS`."""
     intake_per_iteration: int = Field(default=0, ge=0, le=2**20)
     """Requests that the scheduler takes in after an iteration; 0 takes all at once."""
+    skip_ahead: int = Field(default=0, ge=0, le=2**20)
+    """Waiting requests that do not fit which an admission may pass over; 0 stops at the first."""
     admission: Literal["growth", "reserve", "oracle"] = "growth"
     """KV that a request must find at admission: for what it has, for what all in service are
     predicted to grow to, or for what they will grow to (which no engine can know)."""
@@ -104,6 +106,7 @@ class EngineGroup(Strict):
                 decode_steps=self.decode_steps,
                 queue=self.queue,
                 intake_per_iteration=self.intake_per_iteration,
+                skip_ahead=self.skip_ahead,
                 admission=self.admission,
                 watermark=self.watermark,
                 kv_block_tokens=self.kv_block_tokens,

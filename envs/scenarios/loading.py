@@ -4,7 +4,8 @@ Two keys save repetition and are resolved before anything is checked. `extends` 
 file to start from. `points` names variations of a file: point `rate8` of the preset file
 `router.yaml` is the scenario `router-rate8`, and that of a user's file is `my.yaml#rate8`. What is
 written is merged over what it starts from: mappings key by key, everything else replaces. A
-`fleet` that is named, or a `workload` of another `kind`, replaces the whole.
+`fleet` that is named, a `workload` of another `kind`, or a `gate` of another name, replaces the
+whole.
 """
 
 from __future__ import annotations
@@ -186,6 +187,10 @@ def _merge_over(
     base, changes = dict(base), dict(changes)
     if kind is Scenario:
         fleet, workload = changes.get("fleet"), changes.get("workload")
+        gate, old = changes.get("gate"), base.get("gate")
+        if isinstance(gate, dict) and isinstance(old, dict):
+            if gate.get("name", old.get("name")) != old.get("name"):
+                base.pop("gate")
         if isinstance(fleet, str):
             fleet = {"extends": fleet}
         if isinstance(fleet, dict) and "extends" in fleet:

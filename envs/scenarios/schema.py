@@ -10,14 +10,23 @@ import yaml
 from pydantic import Field, model_validator
 
 from envs.scenarios.adversary import Adversary
-from envs.scenarios.conditions import Clients, Failures, RequestLimit
+from envs.scenarios.conditions import (
+    AdmissionPolicy,
+    Clients,
+    Failures,
+    RequestLimit,
+    Resend,
+)
 from envs.scenarios.errors import ScenarioError
 from envs.scenarios.fleet import Fleet
 from envs.scenarios.strict import Strict
 from envs.scenarios.workload import Workload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from envs.simulator.config import EngineConfig
+    from envs.simulator.gate import Gate
     from envs.workloads import RequestTable
 
 
@@ -80,6 +89,10 @@ class Scenario(Strict):
     clients: Clients = Clients()
     rate_limit: RequestLimit | None = None
     """Requests that each tenant may send; without it, any number."""
+    gate: AdmissionPolicy | None = None
+    """Admission policy; without it, all come in."""
+    retry: Resend | None = None
+    """What clients do with calls that an admission policy turns away; without it, nothing."""
     failures: Failures = Failures()
     adversary: Adversary | None = None
     """Tenants that game the scheduler; without it, all are honest."""
@@ -151,7 +164,9 @@ class Scenario(Strict):
             self.prediction.sigma, seed=int(stream[0]), spread=self.prediction.spread
         )
 
-    def options(self, table: RequestTable, seed: int) -> dict[str, Any]:
+    def options(
+        self, table: RequestTable, seed: int, find_gate: Callable[..., Gate] | None = None
+    ) -> dict[str, Any]:
         """How an episode is simulated: keyword arguments of `simulate` and `Simulation`.
 
         What the scenario leaves open of the router is not among them, so that `simulate` takes it
@@ -160,10 +175,12 @@ class Scenario(Strict):
         Args:
             table: The requests of the episode.
             seed: The seed of the episode, which draws its failures.
+            find_gate: Gives an admission policy by name and parameters
+                (`baselines.admission.gate`); only scenarios that name one need it.
 
         Raises:
-            ScenarioError: A tenant with a weight is not in the table, or there are too many
-                failures.
+            ScenarioError: A tenant with a weight is not in the table, there are too many
+                failures, or the admission policy is unknown.
         """
         given = {name: getattr(self.router, name) for name in self.router.model_fields_set}
         size = sum(group.count for group in self.fleet.groups.values())
@@ -181,8 +198,30 @@ class Scenario(Strict):
             "think_s": self.clients.think_s,
             "tenant_weights": tenant_weights,
             "rate_limit": None if self.rate_limit is None else self.rate_limit.build(),
+            "gate": self.find_gate(find_gate),
+            "retry": None if self.retry is None else self.retry.build(),
             "outages": outages,
         }
+
+    def find_gate(self, find: Callable[..., Gate] | None) -> Gate | None:
+        """The admission policy, None where the scenario has none; arguments as `options`.
+
+        Raises:
+            ScenarioError: The policy or a parameter is unknown, or there is nobody to ask.
+        """
+        if self.gate is None:
+            return None
+        if find is None:
+            raise ScenarioError(
+                self.name,
+                f"nobody here knows the admission policy {self.gate.name!r}: give `options` the "
+                "function `gate` of baselines.admission, or leave the key out",
+                ("gate",),
+            )
+        try:
+            return self.gate.build(find)
+        except ValueError as error:
+            raise ScenarioError(self.name, str(error), ("gate",)) from None
 
     def to_yaml(self) -> str:
         """The scenario as YAML that `load_scenario` reads back to an equal one."""

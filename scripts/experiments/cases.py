@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baselines.scheduling import traits_for
+from baselines.admission import gate
+from baselines.scheduling import reads_weights, traits_for
 from envs.scenarios import Scenario, ScenarioError, load_fleet, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
 from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_format
 from scripts.common import blame_flags
+from scripts.experiments.disciplines import label
+from scripts.experiments.history import past_requests
 
 if TYPE_CHECKING:
     from envs.simulator import EngineConfig, RoutingPolicy
@@ -47,11 +50,13 @@ class Episode:
             queue_order: Order of the router queue; without it, the scenario's, else the rule's.
             options: Options of `Simulation`, instead of the scenario's.
         """
-        given = self.scenario.options(self.table, self.seed) | options
+        given = self.scenario.options(self.table, self.seed, gate) | options
         if queue_order:
             given["queue_order"] = queue_order
         # The counters of tenants are shared, so that all instances have the same scheduler.
-        given = traits_for(self.engines[0].scheduler, self.table) | given
+        scheduler = self.engines[0].scheduler
+        past = past_requests(self.scenario) if reads_weights(scheduler) else None
+        given = traits_for(scheduler, self.table, past) | given
         return simulate(self.table, self.engines, policy, seed=self.seed, **given)
 
 
@@ -116,8 +121,9 @@ class Case:
         scenario, found = self.scenario, []
         clients, limit, failures = scenario.clients, scenario.rate_limit, scenario.failures
         if self.queue is not None:
-            known = " (knows the mean answers of this table)" if self.queue.knows_table else ""
-            found.append(f"scheduler {self.queue.label}{known}")
+            known = self.queue.knows_table and past_requests(scenario) is None
+            told = " (knows the mean answers of this table)" if known else ""
+            found.append(f"scheduler {self.queue.label}{told}")
         if scenario.router.poll_interval_s:
             found.append(f"the router looks every {scenario.router.poll_interval_s:g} s")
         if clients.closed_loop:
@@ -125,6 +131,16 @@ class Case:
         if limit is not None:
             ends = " (a call over it ends its interaction)" if limit.kill_interactions else ""
             found.append(f"{limit.requests_per_minute} requests a minute for each tenant{ends}")
+        if scenario.gate is not None:
+            chosen = label(scenario.gate.name, tuple(scenario.gate.parameters.items()))
+            found.append(f"admission policy {chosen}")
+        if scenario.retry is not None and scenario.retry.times:
+            found.append(
+                f"clients send again up to {scenario.retry.times} times, first after "
+                f"{scenario.retry.backoff_s:g} s"
+            )
+        if most := max(group.skip_ahead for group in scenario.fleet.groups.values()):
+            found.append(f"an admission passes over up to {most} requests that do not fit")
         if scenario.adversary is not None:
             found.append(f"an adversary: {scenario.adversary.kind}")
         for down in failures.outages:
@@ -162,6 +178,7 @@ def preset_case(
     requests: int | None = None,
     changes: dict[str, Any] | None = None,
     queue: Discipline | None = None,
+    skip_ahead: int | None = None,
 ) -> Case:
     """A preset scenario, or a scenario's file.
 
@@ -170,6 +187,7 @@ def preset_case(
         requests: Another number of requests, or the largest number to take of a trace.
         changes: Other values to merge over the scenario's.
         queue: Scheduler of every instance, instead of the fleet's own.
+        skip_ahead: `EngineConfig.skip_ahead` of every instance, likewise.
 
     Raises:
         ScenarioError: There is no such scenario, or its content is refused.
@@ -178,6 +196,11 @@ def preset_case(
     changes = changes or {}
     try:
         scenario = load_scenario(name, changes)
+        scenario.find_gate(gate)
+        if skip_ahead is not None:
+            groups = {key: {"skip_ahead": skip_ahead} for key in scenario.fleet.groups}
+            changes = changes | {"fleet": {"groups": groups}}
+            scenario = load_scenario(name, changes)
     except ScenarioError as error:
         raise blame_flags(error, changes) from None
     if requests is not None:
@@ -196,6 +219,7 @@ def trace_case(
     bootstrap: bool = False,
     changes: Mapping[str, Any] | None = None,
     queue: Discipline | None = None,
+    skip_ahead: int | None = None,
 ) -> Case:
     """A recorded trace on a fleet.
 
@@ -208,6 +232,7 @@ def trace_case(
         bootstrap: Resample the trace for every seed.
         changes: Other keys of the scenario: its objectives, clients, failures.
         queue: Scheduler of every instance, instead of the fleet's own.
+        skip_ahead: `EngineConfig.skip_ahead` of every instance, likewise.
 
     Raises:
         ScenarioError: The fleet does not exist or is refused.
@@ -220,15 +245,20 @@ def trace_case(
     known = load_fleet(fleet)
     if trace.is_file():
         _demand_known_format(trace)
-    data = {
+    served = known.model_dump(exclude_unset=True)
+    for group in served["groups"].values() if skip_ahead is not None else ():
+        group["skip_ahead"] = skip_ahead
+    data: dict[str, Any] = {
         "name": trace.name.partition(".")[0] or "trace",
-        "fleet": known.model_dump(exclude_unset=True),
+        "fleet": served,
         "workload": workload,
         "prediction": {"sigma": sigma},
     }
     data |= dict(changes or {})
     try:
-        return Case(parse_scenario(data, str(trace)), bootstrap, queue)
+        scenario = parse_scenario(data, str(trace))
+        scenario.find_gate(gate)
+        return Case(scenario, bootstrap, queue)
     except ScenarioError as error:
         raise blame_flags(error, data) from None
 

@@ -19,7 +19,10 @@ AGENT_PARTS = ("agents",)
 """Code that the actions of an agent depend on, besides that of an episode."""
 EPISODE_PACKAGES = ("servegym", "numpy", "numba")
 """Packages that the outcome of an episode depends on."""
-EPISODE_PARTS = ("envs", "baselines", "scripts/experiments/cases.py")
+EPISODE_PARTS = (
+    *("envs", "baselines"),
+    *("scripts/experiments/cases.py", "scripts/experiments/history.py"),
+)
 """Code that the outcome of an episode depends on: fleet, requests, simulator, rules."""
 _PACKAGES = (
     *("numpy", "numba", "llvmlite", "pandas", "pyarrow", "scipy", "plotly"),

@@ -2,124 +2,167 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Any
 
-from envs.simulator import EngineConfig, RateLimit, Result, Scheduler
+from baselines.admission import gate
+from baselines.scheduling import interaction_costs
+from baselines.scheduling.catalogue import EVER
+from envs.simulator import Gate, Result
 from envs.workloads import RequestTable
 from scripts.experiments.cases import Episode
 from scripts.experiments.contenders import find_router
 from scripts.experiments.disciplines import Discipline, all_schedulers, label, named_values
-
-Values = tuple[tuple[str, float], ...]
-_ENGINE = {item.name for item in fields(EngineConfig)}
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A discipline: a scheduler of the waiting queues and who is let in at all.
-
-    Attributes:
-        name: Name on the command line and in tables.
-        queue: Its scheduler, one of `disciplines.all_schedulers`.
-        grid: Settings to choose from: values by parameter, the default first. A parameter is one
-            of `admission`, an option of `EngineConfig`, or one of the scheduler.
-        admission: From its own parameters to options of `Simulation`; none lets all in. One that
-            takes `**parameters` gets all that are nobody else's.
-        engine: Options of `EngineConfig` that it needs.
-        of_table: Options of `Simulation` that follow from the requests, such as expected costs.
-        oracle: Whether it is told the true lengths, as no real system is.
-        about: What it is, in a few words.
-    """
-
-    name: str
-    queue: str = "fcfs"
-    grid: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    admission: Callable[..., dict[str, Any]] | None = None
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    of_table: Callable[[RequestTable], dict[str, Any]] | None = None
-    oracle: bool = False
-    about: str = ""
-
-    def settings(self, most: int | None = None) -> list[Values]:
-        """All combinations of the grid, the default first; evenly thinned where there are more."""
-        combined = product(*self.grid.values())
-        found = [tuple(zip(self.grid, values, strict=True)) for values in combined]
-        if most is None or len(found) <= most:
-            return found
-        return [found[place * len(found) // most] for place in range(most)]
-
-    def parts(self, values: Values) -> tuple[Scheduler, dict[str, Any], dict[str, Any]]:
-        """Scheduler, engine options and options of the simulation of a setting.
-
-        Raises:
-            ValueError: A parameter is unknown; the message lists those that exist.
-        """
-        given = {name: default[0] for name, default in self.grid.items()} | dict(values)
-        scheduler = all_schedulers()[self.queue]
-        admitting = self._admitting(scheduler)
-        known = {*admitting, *self.grid, *scheduler.parameter_names}
-        if unknown := sorted(set(given) - known):
-            raise ValueError(
-                f"contender {self.name} has no parameter {unknown[0]!r}; "
-                f"it has: {', '.join(sorted(known)) or 'none'}"
-            )
-        limits = {name: given.pop(name) for name in admitting if name in given}
-        engine = {name: int(given.pop(name)) for name in sorted(_ENGINE & given.keys())}
-        options = self.admission(**limits) if self.admission else {}
-        return scheduler.with_parameters(**given), {**self.engine, **engine}, options
-
-    def _admitting(self, scheduler: Scheduler) -> list[str]:
-        """The parameters that `admission` gets."""
-        if self.admission is None:
-            return []
-        takes = inspect.signature(self.admission).parameters
-        named = [name for name, each in takes.items() if each.kind != each.VAR_KEYWORD]
-        if len(named) < len(takes):
-            others = _ENGINE.union(scheduler.parameter_names)
-            named += [name for name in self.grid if name not in others and name not in named]
-        return named
-
-
-def rate_limit(requests_per_minute: float) -> dict[str, Any]:
-    """Calls of a tenant that may enter in any 60 s."""
-    return {"rate_limit": RateLimit(round(requests_per_minute))}
-
-
-def rate_limit_kill(requests_per_minute: float) -> dict[str, Any]:
-    """The same, where a call too many ends its interaction (FairServe's RPM)."""
-    return {"rate_limit": RateLimit(round(requests_per_minute), kill_interactions=True)}
-
+from scripts.experiments.history import history_of
+from scripts.experiments.rungs import Rung, Values, rate_limit, rate_limit_kill
 
 _PER_MINUTE = {"requests_per_minute": (10.0, 5.0, 20.0, 30.0, 50.0, 100.0)}
 _OUTPUT = {"output_weight": (2.0, 0.5, 1.0, 4.0, 8.0, 16.0)}
-
+_NORMAL = {"output_weight": (2.0, 8.0), "exponent": (1.0, 0.75, 0.5)}
+_OPEN = {"bonus": (EVER, 1.0), "output_weight": (2.0, 1.0, 8.0)}
 _PREDICT = {"output_weight": (2.0, 1.0, 4.0), "memory": (4.0, 1.0)}
 _PROFILE = {"constant": (1.14601454, 0.0, 4.0, 16.0)}
+_SKIP = {"skip_ahead": (8.0, 1.0, 64.0)}
+_SKIP_OUTPUT = {**_SKIP, "output_weight": (2.0, 8.0)}
+_SHORTEST = {"skip_ahead": (0.0, 8.0, 64.0)}
+_SPARE = {"spare_interactions": (0.0, 1.0)}
+_BUCKET = {"fair_shares": (8.0, 1.0, 2.0, 4.0, 16.0, 32.0), **_SPARE}
+_WINDOWS = {"fair_shares": (32.0, 4.0, 8.0, 16.0, 64.0, 128.0), **_SPARE}
+_OIT = {"tenant_limit": (50.0, 10.0, 100.0, 500.0)}
+_BANDS = {"kv_limit": (0.8, 0.2, 0.1), "calls_of_second_band": (10.0, 3.0)}
+
+
+def _in_memory(name: str) -> Gate:
+    """A policy of the llm-d router, for which saturation is that of the KV cache alone.
+
+    Calls wait here where they would wait in the router there, so that they fill no instance.
+    """
+    return replace(gate(name), queue_limit=1e12)
+
+
+def _true_interactions(table: RequestTable) -> dict[str, Any]:
+    return {"interaction_costs": interaction_costs(table, true=True)}
+
 
 # One line each. Sizes of grids divide TUNING_RUNS, so that all get exactly as many runs.
 LADDER: dict[str, Rung] = {
     rung.name: rung
     for rung in (
         Rung("fcfs", about="first come first served"),
-        Rung("rpm", "fcfs", _PER_MINUTE, rate_limit, about="rate limit"),
-        Rung("rpm_kill", "fcfs", _PER_MINUTE, rate_limit_kill, about="rate limit of interactions"),
+        Rung("fcfs_skip", "fcfs", _SHORTEST, about="FCFS that passes over calls without room"),
+        Rung("rpm", "fcfs", _PER_MINUTE, admission=rate_limit, about="rate limit"),
+        Rung("rpm_kill", "fcfs", _PER_MINUTE, None, rate_limit_kill, about="... of interactions"),
         Rung("sjf", "sjf", about="shortest predicted answer first"),
         Rung("srpt", "srpt", about="shortest predicted remaining answer first"),
+        Rung("srpt_skip", "srpt", _SHORTEST, about="SRPT that passes over calls without room"),
         Rung("lcf", "lcf", _OUTPUT, about="VTC without the lift"),
         Rung("vtc", "vtc", _OUTPUT, about="virtual token counter"),
+        Rung("vtc_skip", "vtc", _SKIP_OUTPUT, about="VTC that passes over calls without room"),
         Rung("vtc_paper", "vtc_paper", _OUTPUT, about="VTC with lines 8-10 of Alg. 2"),
         Rung("vtc_artifact", "vtc_artifact", _OUTPUT, about="VTC, its artifact's extra token"),
         Rung("vtc_predict", "vtc_predict", _PREDICT, about="VTC, usual answer ahead"),
         Rung("vtc_predicted", "vtc_predicted", _OUTPUT, about="VTC, predicted answer ahead"),
         Rung("vtc_profile", "vtc_profile", _PROFILE, about="VTC, profiled cost"),
-        Rung("vtc_rpm", "vtc", _PER_MINUTE, rate_limit_kill, about="VTC behind rpm_kill"),
-        Rung("wsc", "wsc", _OUTPUT, about="FairServe's counter, charged in flight"),
+        Rung("vtc_rpm", "vtc", _PER_MINUTE, None, rate_limit_kill, about="VTC behind rpm_kill"),
+        Rung("vtc_oit", "vtc", _OIT, gate("oit"), about="VTC with FairServe's throttling"),
+        Rung("wsc", "wsc", _NORMAL, about="FairServe's counter, charged in flight"),
+        Rung("wsc_skip", "wsc", _SKIP_OUTPUT, about="wsc that passes over calls without room"),
+        Rung("wsc_open", "wsc_open", _OPEN, about="wsc, open interactions first"),
         Rung("wsc_at_end", "wsc_at_end", _OUTPUT, about="FairServe's counter, charged at the end"),
-        Rung("wsc_rpm", "wsc", _PER_MINUTE, rate_limit_kill, about="wsc behind rpm_kill"),
+        Rung("wsc_at_end_open", "wsc_at_end_open", _OPEN, about="..., open interactions first"),
+        Rung("wsc_ratios", "wsc_ratios", _OUTPUT, about="wsc, a sum of ratios"),
+        Rung("wsc_ratios_open", "wsc_ratios_open", _OPEN, about="..., open interactions first"),
+        Rung("wsc_ratios_at_end", "wsc_ratios_at_end", _OUTPUT, about="ratios, at the end"),
+        Rung("wsc_ratios_at_end_open", "wsc_ratios_at_end_open", _OPEN, about="..., open first"),
+        Rung("wsc_rpm", "wsc", _PER_MINUTE, None, rate_limit_kill, about="wsc behind rpm_kill"),
+        Rung("fairserve", "wsc_at_end_open", _OIT, gate("oit"), about="FairServe as coded"),
+        Rung(
+            "fairserve_in_flight",
+            "wsc_open",
+            {"tenant_limit": (50.0, 10.0, 100.0, 500.0), "bonus": (EVER, 1.0, 0.0)},
+            gate("oit"),
+            about="..., charged in flight",
+        ),
+        Rung(
+            "oit_published",
+            "wsc_open",
+            {"tenant_limit": (50.0, 10.0), "kv_share": (0.9, 0.3, 0.1)},
+            gate("oit_published"),
+            about="FairServe as told: new interactions are put off",
+        ),
+        Rung("mdrr", "mdrr", {"quantum": (500.0, 5.0, 50.0, 5e3)}, about="deficit round robin"),
+        Rung("drr", "drr", {"quantum": (1e3, 10.0, 100.0, 1e4)}, about="NVIDIA Dynamo's rounds"),
+        Rung(
+            "las",
+            "las",
+            {"half_life_s": (60.0, 600.0, 6000.0), "attained_share": (0.8, 1.0)},
+            about="llm-d's least attained service",
+        ),
+        Rung(
+            "justitia",
+            "justitia",
+            {"kv_tokens": (5e4, 50.0, 500.0, 5e3)},
+            about="virtual finish of whole interactions",
+        ),
+        Rung(
+            "abort",
+            "abort",
+            {"ttft_s": (6.0, 3.0, 9.0, 15.0, 30.0, 60.0)},
+            gate("late"),
+            about="VTC's abort queue: gives up late calls",
+        ),
+        Rung(
+            "token_deadline",
+            "token_deadline",
+            {"ttft_s": (6.0, 1.0, 30.0)},
+            about="FairBatching's order: next token's deadline",
+        ),
+        Rung("token_bucket", "fcfs", _BUCKET, gate("token_bucket"), about="bucket of tokens"),
+        Rung(
+            "token_bucket_reserved",
+            "fcfs",
+            _WINDOWS,
+            gate("token_bucket_reserved"),
+            about="Azure's: a reservation, windows of 10 s",
+        ),
+        Rung(
+            "token_bucket_after",
+            "fcfs",
+            _BUCKET,
+            gate("token_bucket_after"),
+            about="Envoy's: charged after the call",
+        ),
+        Rung("vtc_bucket", "vtc", _BUCKET, gate("token_bucket"), about="VTC behind token_bucket"),
+        Rung(
+            "dynamic_limits",
+            "fcfs",
+            {
+                "capacities": (1.0,),
+                "share": (0.01, 0.03, 0.1),
+                "threshold": (0.8, 0.2),
+                **_SPARE,
+            },
+            gate("dynamic_limits"),
+            about="LiteLLM's: shares in saturation",
+        ),
+        Rung("soft_ceiling", "las", _BANDS, _in_memory("soft_ceiling"), about="llm-d's, over las"),
+        Rung("hold_back", "las", _BANDS, _in_memory("hold_back"), about="llm-d's, over las"),
+        Rung(
+            "fair_queues",
+            "vtc_predict",
+            {"queue_length": (50.0, 10.0, 200.0), "seats": (8.0, 2.0)},
+            gate("fair_queues"),
+            about="Kubernetes' queues and seats",
+        ),
+        Rung(
+            "shortest_interaction",
+            "shortest_interaction",
+            _SHORTEST,
+            of_table=_true_interactions,
+            oracle=True,
+            about="oracle: most interactions",
+        ),
+        Rung("max_min", "max_min", _SHORTEST, oracle=True, about="oracle: equal service"),
     )
 }
 """The disciplines by name."""
@@ -186,7 +229,14 @@ class Throttle:
     def run(self, episode: Episode) -> Result:
         """Serve all requests of the episode."""
         rung = self.rung
-        scheduler, engine, options = rung.parts(self.values)
+        relative = rung.relative and "tokens_per_minute" not in dict(self.values)
+        history = history_of(episode.scenario) if relative else None
+        if relative and history is None:
+            raise ValueError(
+                f"{self.name}: its limit is relative to what the fleet serves of other draws, and "
+                f"{episode.scenario.name} is a recorded trace: give tokens_per_minute"
+            )
+        scheduler, engine, options = rung.parts(self.values, history)
         engines = [replace(each, queue=scheduler, **engine) for each in episode.engines]
         table = episode.table.with_predictions(sigma=0) if rung.oracle else episode.table
         if rung.of_table is not None:

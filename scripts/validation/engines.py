@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from baselines.routing import router
-from baselines.scheduling import scheduler
+from baselines.scheduling import scheduler, traits_for
 from envs.hardware import CostModel
 from envs.hardware.cost_model import OutsideFitWarning
-from envs.simulator import EngineConfig, RateLimit, Result, Scheduler, simulate
+from envs.simulator import EngineConfig, Gate, RateLimit, Result, Scheduler, simulate
 from envs.simulator.layout import PS_PER_S
 from envs.simulator.served import Served
 from envs.workloads import RequestTable
@@ -73,8 +73,12 @@ def slora(
     )
 
 
-def run_slora(table: RequestTable, engine: EngineConfig, limit: RateLimit | None) -> Served:
+def run_slora(
+    table: RequestTable, engine: EngineConfig, limit: RateLimit | None, gate: Gate | None = None
+) -> Served:
     """Serve a table with one such engine; a batch may leave what its step times were fitted to."""
+    traits: dict[str, Any] = {**traits_for(engine.scheduler, table)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OutsideFitWarning)
-        return Served.of(simulate(table, [engine], router("jsq"), rate_limit=limit))
+        result = simulate(table, [engine], router("jsq"), rate_limit=limit, gate=gate, **traits)
+        return Served.of(result)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.scheduling import application_weights
+from baselines.scheduling import application_weights, scheduler, traits_for
 from baselines.scheduling.attained import charge_attained
 from baselines.scheduling.counters import (
     MILLION,
@@ -159,6 +159,28 @@ def test_weights_are_typical_costs_of_the_application() -> None:
     assert paper == pytest.approx([170 + 60 + 20, 170 + 60 + 20, 55])
     high = application_weights(table, "p99")
     assert high[0] == pytest.approx((80 + 180 * 0.99) + (20 + 20 * 0.99) + 2 * (10 + 20 * 0.99))
+
+
+def test_weights_can_be_of_another_time() -> None:
+    past = RequestTable.from_columns(
+        arrival_s=[0, 1, 2],
+        prompt_tokens=[100, 300, 50],
+        output_tokens=[10, 30, 5],
+        application=["chat", "chat", "code"],
+    )
+    table = RequestTable.from_columns(
+        arrival_s=[0, 1, 2],
+        prompt_tokens=[1, 1, 1],
+        output_tokens=[1, 1, 1],
+        application=["code", "new", "chat"],
+    )
+    # An application without a past is charged by what all calls take.
+    expected = [60, 150 + 2 * 15, 240]
+    assert application_weights(table, history=past) == pytest.approx(expected)
+    assert traits_for(scheduler("wsc"), table, past)["weights"] == pytest.approx(expected)
+    typical = traits_for(scheduler("wsc_ratios"), table, past)["typical"]
+    assert typical[0] == pytest.approx([50, 5])
+    assert application_weights(table) == pytest.approx([3, 3, 3])
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from baselines.admission import gate
 from baselines.routing import router
 from baselines.scheduling import application_weights, scheduler, weights_for
 from envs.scenarios import EngineGroup, Scenario, ScenarioError, parse_scenario
 from envs.simulator import SCHEDULERS, Result, simulate
 from envs.simulator.config import ADMISSION, BATCHING
+from envs.simulator.gate import Retry
 from envs.workloads import RequestTable
 
 MIX = {"kind": "router_mix", "rate": 12.0, "requests": 200, "max_output_tokens": 400}
@@ -200,6 +202,26 @@ def test_mean_times_of_failures() -> None:
     found = scenario(failures=means, count=1).failures.build(0, 4, 20_000.0)
     assert np.mean([o.end_s - o.start_s for o in found]) == pytest.approx(10.0, rel=0.1)
     assert len(found) == pytest.approx(4 * 20_000 / 40, rel=0.1)
+
+
+def test_an_admission_policy_is_a_name_until_somebody_looks_it_up() -> None:
+    keys: dict[str, Any] = {"gate": {"name": "oit", "tenant_limit": 3}, "retry": {"times": 2}}
+    setting = scenario(**keys)
+    table = setting.requests(0)
+    given = setting.options(table, 0, gate)
+    assert given["gate"] == gate("oit", tenant_limit=3)
+    assert given["retry"] == Retry(times=2)
+    assert parse_scenario(setting.model_dump(exclude_unset=True)) == setting
+    with pytest.raises(ScenarioError, match="gate: nobody here knows the admission policy 'oit'"):
+        setting.options(table, 0)
+    with pytest.raises(ScenarioError, match="gate: admission policy 'oitt' is unknown"):
+        scenario(gate={"name": "oitt"}).options(table, 0, gate)
+    for values, message in (
+        ({"tenant_limit": 3}, "gate.name: this key is required"),
+        ({"name": "oit", "tenant_limit": "x"}, "gate.tenant_limit: must be a valid number"),
+    ):
+        with pytest.raises(ScenarioError, match=message):
+            scenario(gate=values)
 
 
 def test_weights_for_the_schedulers_that_read_them() -> None:

@@ -13,13 +13,17 @@ import pandas as pd
 import pytest
 
 from baselines.scheduling import schedulers
+from envs.scenarios import seeds
+from envs.scenarios.adversary import PadPrompts
 from envs.simulator import SCHEDULERS
 from envs.simulator.served import Served
 from envs.workloads import RequestTable
 from scripts.cli import main
-from scripts.experiments import throttles
-from scripts.experiments.cases import Case, preset_case
+from scripts.experiments import cases, throttles
+from scripts.experiments.cases import Case, preset_case, trace_case
+from scripts.experiments.history import history_of, past_requests
 from scripts.experiments.pareto import pareto_front
+from scripts.experiments.rungs import Rung
 from scripts.experiments.tenancy import (
     TIMELINE_POINTS,
     Limits,
@@ -29,7 +33,7 @@ from scripts.experiments.tenancy import (
     without_heavy,
 )
 from scripts.experiments.tenancy_metrics import SCORE, TENANCY
-from scripts.experiments.throttles import LADDER, TUNING_RUNS, Rung, Throttle
+from scripts.experiments.throttles import LADDER, TUNING_RUNS, Throttle
 from scripts.experiments.throttling_runs import Measurement, default_cut_s
 from tests.paths import ROOT
 
@@ -240,13 +244,61 @@ def test_every_multi_tenant_scheduler_is_on_the_ladder_and_in_the_docs() -> None
     assert not [name for name in LADDER if f"`{name}`" not in page]
 
 
+def test_limits_follow_what_the_fleet_serves(scenario: Path) -> None:
+    setting = preset_case(str(scenario)).scenario
+    past = history_of(setting)
+    assert past is not None
+    assert past.tokens_per_minute > past.fair_tokens_per_minute > 0
+    for name, values, limit in (
+        ("token_bucket", (("fair_shares", 4.0),), 4 * past.fair_tokens_per_minute),
+        ("dynamic_limits", (), past.tokens_per_minute),
+        ("token_bucket", (("tokens_per_minute", 7.0),), 7.0),
+    ):
+        found = LADDER[name].parts(values, past)[2]["gate"]
+        given = dict(zip(found.parameter_names, found.parameters, strict=True))
+        assert given["tokens_per_minute"] == pytest.approx(limit)
+    tight = LADDER["hold_back"].parts((("kv_limit", 0.1),))[2]["gate"]
+    assert (tight.kv_limit, tight.queue_limit) == (0.1, 1e12)
+
+
+def test_the_past_is_of_other_requests_before_any_attack(scenario: Path, tmp_path: Path) -> None:
+    setting = preset_case(str(scenario)).scenario
+    past = past_requests(setting)
+    assert past is not None
+    assert not np.array_equal(past.arrival_s, setting.requests(seeds("evaluation", 1)[0]).arrival_s)
+    attacked = setting.model_copy(update={"adversary": PadPrompts(kind="pad_prompts")})
+    again = past_requests(attacked)
+    assert again is not None
+    assert np.array_equal(again.prompt_tokens, past.prompt_tokens)
+    assert history_of(setting) == history_of(attacked)
+    trace = past.write(tmp_path / "log.parquet")
+    served = trace_case(trace, "a10g-llama2-7b-slora")
+    assert history_of(served.scenario) is None
+    with pytest.raises(ValueError, match="token_bucket: its limit is relative"):
+        Throttle("token_bucket").run(served.episode(0))
+
+
+@pytest.mark.parametrize("name", ["fairserve", "token_bucket", "hold_back", "fcfs_skip", "max_min"])
+def test_new_rungs_serve_an_episode(name: str, scenario: Path) -> None:
+    rung = LADDER[name]
+    result = Throttle(name, rung.settings()[-1]).run(preset_case(str(scenario)).episode(3))
+    assert (result.requests["finish_ps"] >= 0).any()
+
+
+def test_counters_are_charged_by_the_past(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    episode = preset_case(str(scenario)).episode(4)
+    usual = Throttle("wsc").run(episode)
+    monkeypatch.setattr(cases, "past_requests", lambda _: None)
+    own = Throttle("wsc").run(episode)
+    assert not np.allclose(usual.tenant_counters, own.tenant_counters)
+
+
 def test_parameters_reach_scheduler_admission_and_engine() -> None:
     def gate(**parameters: float) -> dict[str, float]:
         return parameters
 
-    rung = Rung(
-        "x", "vtc", {"output_weight": (2.0, 4.0), "decode_steps": (10.0, 5.0), "k": (1.0,)}, gate
-    )
+    grid = {"output_weight": (2.0, 4.0), "decode_steps": (10.0, 5.0), "k": (1.0,)}
+    rung = Rung("x", "vtc", grid, admission=gate)
     scheduler, engine, options = rung.parts((("decode_steps", 5.0), ("output_weight", 4.0)))
     assert dict(zip(scheduler.parameter_names, scheduler.parameters, strict=True)) == {
         "input_weight": 1.0,

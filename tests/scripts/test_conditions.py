@@ -128,6 +128,10 @@ def test_conditions_are_told_and_kept(files: list[str], tmp_path: Path, capsys: 
         (["--think-s", "-1", "--closed-loop"], "--think-s: must be greater than"),
         (["--kill-interactions"], "--kill-interactions is for a rate limit: add --rate-limit N"),
         (["--rate-limit", "0"], "--rate-limit: must be greater than or equal to 1, not 0"),
+        (["--gate", "oitt"], "--gate: admission policy 'oitt' is unknown; choose of"),
+        (["--gate", "oit:limit=3"], "--gate: oit has no parameter ['limit']"),
+        (["--gate", "oit:tenant_limit"], "--gate 'oit:tenant_limit': 'tenant_limit' is not"),
+        (["--skip-ahead", "-1"], "--skip-ahead: must be greater than or equal to 0, not -1"),
         (["--sigma", "-1"], "--sigma: must be greater than or equal to 0, not -1"),
     ],
 )
@@ -189,8 +193,58 @@ def test_weights_of_the_table_served_are_told(files: list[str], capsys: Any) -> 
     assert told in capsys.readouterr().out
     assert main(["catalogue", "schedulers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    knowing = [line.split()[0] for line in lines if "knows the table's mean answers" in line]
-    assert knowing == ["wsc", "wsc_at_end"]
+    knowing = [line.split()[0] for line in lines if "knows a trace's mean answers" in line]
+    assert {"wsc", "wsc_at_end_open"} <= set(knowing)
+    assert all(name.startswith("wsc") for name in knowing)
+    # Where requests are drawn, the weights are of another draw.
+    words = ["simulate", "--scenario", "throttling-a10g-copilot", "--limit", "50", "--queue", "wsc"]
+    assert main(words) == 0
+    assert "conditions: scheduler wsc\n" in capsys.readouterr().out
+
+
+def test_admission_policies_on_the_command_line(summary: Any, capfd: Any) -> None:
+    usual, limited, shared = (
+        summary(*words)
+        for words in (
+            [],
+            ["--gate", "token_bucket:tokens_per_minute=500"],
+            ["--gate", "token_bucket:tokens_per_minute=500", "--queue", "vtc"],
+        )
+    )
+    assert usual["rejected"] == 0 < limited["rejected"]
+    assert shared["queue"] == "vtc" and shared["rejected"] > 0
+    assert main(["catalogue", "gates"]) == 0
+    shown = capfd.readouterr().out
+    assert all(name in shown for name in ("oit", "tenant_limit=50", "dynamic_limits"))
+
+
+def test_requests_that_do_not_fit_are_passed_over(files: list[str], capsys: Any) -> None:
+    fleet = Path(files[3])
+    fleet.write_text(fleet.read_text().replace("2000", "500"))
+    words = ["simulate", *files, "--rate-scale", "9"]
+    assert main([*words, "--skip-ahead", "8", "--json"]) == 0
+    skipping = json.loads(capsys.readouterr().out)["summary"]
+    assert main([*words, "--skip-ahead", "0", "--json"]) == 0
+    stopping = json.loads(capsys.readouterr().out)["summary"]
+    assert skipping["e2e_mean_s"] != stopping["e2e_mean_s"]
+    assert trace_case(Path(files[1]), files[3], skip_ahead=3).engines()[1].skip_ahead == 3
+
+
+def test_a_scenario_names_its_admission_policy(tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "mine.yaml"
+    gate = "gate: {name: token_bucket, tokens_per_minute: 300}\nretry: {times: 2, patience_s: 60}\n"
+    path.write_text(f"extends: throttling-a10g-copilot\n{gate}")
+    words = ["simulate", "--scenario", str(path), "--limit", "300"]
+    assert main([*words, "--skip-ahead", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "admission policy token_bucket:tokens_per_minute=300; clients send again up to 2" in out
+    assert "passes over up to 4 requests" in out and "by the admission policy" in out
+    # Another policy on the command line takes nothing of the file's.
+    assert main([*words, "--gate", "oit"]) == 0
+    assert "admission policy oit; " in capsys.readouterr().out
+    path.write_text("extends: throttling-a10g-copilot\ngate: {name: oit, limit: 3}\n")
+    assert main(words) == 2
+    assert "gate: oit has no parameter ['limit']; it has: tenant_limit" in capsys.readouterr().err
 
 
 def benchmark(folder: Path, *words: str) -> int:

@@ -290,3 +290,10 @@ def test_an_intake_before_the_scheduler_serves_in_order_of_arrival() -> None:
     assert rows[3].simulated == pytest.approx(1.0, abs=0.01)
     # What the intake was chosen on counts for nothing.
     assert all(row.band is None for row in rows)
+
+
+def test_fairserve_as_coded_throttles_few_calls_behind_an_intake() -> None:
+    few, many = (fairserve.serve("oit10", 0, intake).rejected.sum() for intake in (2, 0))
+    assert 0 < few < 100 < many
+    rows = fairserve.compare("oit10", [fairserve.serve("oit10", seed=0)], "2 a step")
+    assert rows[0].quantity == "calls finished"
