@@ -174,7 +174,16 @@ class Simulation:
         return bool(kernel.apply(self.state.head, int(action)))
 
     def run(self, router: Router, seed: int = 0) -> Result:
-        """Run to the end: compiled policies in one machine-code loop, callables step by step."""
+        """Run to the end: compiled policies in one machine-code loop, callables step by step.
+
+        Raises:
+            ValueError: The admission policy asks, which only an environment can answer.
+        """
+        if self.state.gate is not None and self.state.gate.asks:
+            raise ValueError(
+                f"the admission policy {self.state.gate.name!r} asks about each interaction: step "
+                "it with ServeGym/Throttling-v0"
+            )
         if isinstance(router, RoutingPolicy):
             if router.oracle and not np.array_equal(
                 self.table.predicted_output_tokens, self.table.output_tokens
