@@ -158,7 +158,12 @@ class Simulation:
         return float(self.state.head["now_ps"][0]) / PS_PER_S
 
     def advance(self) -> bool:
-        """Run to the next routing decision; False when everything is done."""
+        """Run to the next routing decision; False when everything is done.
+
+        Raises:
+            ValueError: See `run`.
+        """
+        self._refuse_questions()
         due = bool(kernel.advance(self.state.head) == ROUTE)
         self.check_clock()
         return due
@@ -179,11 +184,7 @@ class Simulation:
         Raises:
             ValueError: The admission policy asks, which only an environment can answer.
         """
-        if self.state.gate is not None and self.state.gate.asks:
-            raise ValueError(
-                f"the admission policy {self.state.gate.name!r} asks about each interaction: step "
-                "it with ServeGym/Throttling-v0"
-            )
+        self._refuse_questions()
         if isinstance(router, RoutingPolicy):
             if router.oracle and not np.array_equal(
                 self.table.predicted_output_tokens, self.table.output_tokens
@@ -223,6 +224,14 @@ class Simulation:
         most = int(((requests["prompt"] + requests["generated"]) * admitted).max(initial=0))
         for engine, row in zip(self.fleet, self.state.arrays["engines"], strict=False):
             engine.cost.check_range(int(row["most_decoding"]), int(row["most_prefill"]), most)
+
+    def _refuse_questions(self) -> None:
+        gate = self.state.gate
+        if gate is not None and gate.asks:
+            raise ValueError(
+                f"the admission policy {gate.name!r} asks about each interaction: step it with "
+                "ServeGym/Throttling-v0"
+            )
 
     def check_clock(self) -> None:
         """Refuse a run that has come to the end of the clock's range."""

@@ -264,6 +264,16 @@ def test_an_episode_can_be_pickled_and_goes_on_alike() -> None:
         assert same(one[0], other[0]) and one[1:] == other[1:]
 
 
+def test_a_simulation_that_asks_is_not_run_without_answers() -> None:
+    env = make(interface="gate")
+    env.reset(seed=0)
+    assert env.simulation is not None
+    with pytest.raises(ValueError, match="asks about each interaction"):
+        env.simulation.run(router("jsq"))
+    with pytest.raises(ValueError, match="asks about each interaction"):
+        env.simulation.advance()
+
+
 def test_faulty_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="interface is one of"):
         make(interface="valve")
