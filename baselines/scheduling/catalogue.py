@@ -143,7 +143,7 @@ _ALL = (
     _counting(
         "mdrr",
         charge_rounds,
-        f"{VTC_SOURCE}, artifact: deficit round robin with debts; the quantum a twentieth of its KV",
+        f"{VTC_SOURCE}, artifact: deficit round robin with debts; a twentieth of its KV a round",
         rank=round_of_debt,
         lift="none",
         parameters=(1.0, 2.0, 500.0),

@@ -52,12 +52,14 @@ class Gate:
         name: Name on the command line and in tables.
         arrive: What to do with a call that arrives: LET_IN, TURN_AWAY, or WAIT, after which it
             comes again `gate.delay_ps` later.
-        look: What to do with the next call of a waiting queue, whose fit `gate.fits` tells:
+        look: What to do with the next call of a waiting queue, of which `gate.fits` tells whether
+            it passes the admission test and the token limit of the iteration:
             LET_IN if it fits, WAIT, TURN_AWAY, or DROP, after which the one behind it is looked
             at. Where nothing is in service, a call that fits is admitted whatever it says, but for
             TURN_AWAY and DROP.
         finish: Told of a call that has finished, and of one that is turned away after it was let
-            in; the state of the fleet is not brought up to date, and the result is not used.
+            in; the state of the fleet and counters are not brought up to date, and the result is
+            not used.
         asks: Whether whoever runs the kernel decides on the first calls of interactions.
         kills_interactions: Whether a call that is turned away ends its interaction.
         senses: Whether it reads the state of the fleet.
@@ -128,8 +130,8 @@ class Retry:
     Attributes:
         times: How often, at most.
         backoff_s: Seconds before the first time; each further wait is twice as long.
-        patience_s: Seconds after its first arrival at which a call is given up, also one that an
-            admission policy lets wait.
+        patience_s: Seconds after its first arrival beyond which a call does not come again, also
+            one that an admission policy lets wait: it is given up instead.
 
     Raises:
         ValueError: A value is out of range.

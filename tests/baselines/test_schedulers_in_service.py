@@ -74,7 +74,8 @@ def overload() -> RequestTable:
 def test_every_scheduler_serves_everything(name: str, overload: RequestTable) -> None:
     run = serve(overload, a10g(scheduler(name)))
     assert run.finished.all()
-    if name != "wsc_at_end":
+    # Others order requests, not tenants; and what is charged at the end may flood a batch.
+    if scheduler(name).kind == "tenant" and not name.startswith(("wsc_at_end", "wsc_ratios_at")):
         assert backlogged_gap(run, 300) < BOUND
 
 

@@ -1,4 +1,4 @@
-"""Mechanics of admission policies and of skip-ahead, held against answers worked out by hand."""
+"""Mechanics of admission policies, held against answers worked out by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from baselines.admission import gate
 from baselines.routing import router
 from envs.simulator import EngineConfig, Gate, Retry, Simulation, simulate
-from envs.simulator.gate import DROP, LET_IN, TURN_AWAY, WAIT
+from envs.simulator.gate import DROP, TURN_AWAY, WAIT
 from envs.workloads import RequestTable
 from tests.reference_simulator import (
     REJECTED_INSTANCE,
@@ -21,115 +21,20 @@ from tests.reference_simulator import (
 from tests.simulator.both import FLAT, Run, case, column, engine, on_both
 from tests.simulator.case import Case, Row
 from tests.simulator.gates import Given
+from tests.simulator.hand_gates import (
+    below,
+    by_prompt,
+    count_calls,
+    later_and_later,
+    no_misfit,
+    none_told,
+    told,
+    until,
+)
 
 REJECTED_GATE, REJECTED_PATIENCE = 6, 7
 MICROSECOND = 10**6  # ps
 MINUTE = 60 * 10**12
-
-
-def until(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    """Prompts of seven tokens get the verdict p1 before the time p0."""
-    return int(gate.p1) if request.prompt == 7 and now_ps < gate.p0 else LET_IN
-
-
-def later_and_later(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    if now_ps >= gate.p0:
-        return LET_IN
-    gate.delay_ps += int(gate.p1)
-    return WAIT
-
-
-def count_calls(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    over = tenant.recent > gate.p0 or application.recent_tokens > gate.p1
-    return TURN_AWAY if over else LET_IN
-
-
-def told(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    tenant.g0 += 1
-    return 0
-
-
-def none_told(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    return LET_IN if tenant.g0 == 0 else TURN_AWAY
-
-
-def by_prompt(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    """The prompt length is the verdict plus ten."""
-    return int(request.prompt - 10) if request.prompt >= 10 else LET_IN
-
-
-def no_misfit(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    return LET_IN if gate.fits == 1 else TURN_AWAY
-
-
-def below(
-    now_ps: int,
-    request: Any,
-    traits: Any,
-    tenant: Any,
-    application: Any,
-    interaction: Any,
-    gate: Any,
-) -> int:
-    """Prompts of seven tokens come in while the saturation is below p0 and the KV below p1."""
-    full = gate.saturation >= gate.p0 or gate.kv >= gate.p1
-    return TURN_AWAY if request.prompt == 7 and full else LET_IN
 
 
 def judged(
@@ -384,31 +289,6 @@ def test_statuses_are_told_in_words() -> None:
         "rejected: by the admission policy",
         "rejected: waited too long",
     ]
-
-
-@on_both
-@pytest.mark.parametrize(("skip", "admitted"), [(0, [0, 160, 160]), (1, [0, 170, 0])])
-def test_skip_ahead_admits_behind_a_misfit(run: Run, skip: int, admitted: list[int]) -> None:
-    """50 of 100 tokens are in service until 160, or 170 with the 10: 60 do not fit, 10 do."""
-    rows = [Row(0, 50, 2), Row(0, 60, 1), Row(0, 10, 1)]
-    fleet = [engine(kv_capacity_tokens=100, skip_ahead=skip)]
-    assert column(run(case(rows, fleet)), "admit_ps") == admitted
-
-
-@on_both
-@pytest.mark.parametrize(("skip", "at_once"), [(1, False), (2, True)])
-def test_no_more_are_skipped_than_may_be(run: Run, skip: int, at_once: bool) -> None:
-    rows = [Row(0, 50, 9), Row(0, 60, 1), Row(0, 70, 1), Row(0, 10, 1)]
-    trace = run(case(rows, [engine(kv_capacity_tokens=100, skip_ahead=skip)]))
-    assert (column(trace, "admit_ps")[3] == 0) is at_once
-
-
-@on_both
-def test_where_nothing_is_in_service_the_head_goes_first(run: Run) -> None:
-    """60 has been passed over by 10, and at 170 55 may not pass it again."""
-    rows = [Row(0, 50, 2), Row(0, 60, 1), Row(0, 10, 1), Row(120, 55, 1)]
-    trace = run(case(rows, [engine(kv_capacity_tokens=100, skip_ahead=5)]))
-    assert column(trace, "admit_ps") == [0, 170, 0, 330]
 
 
 def deferring() -> Simulation:

@@ -257,7 +257,7 @@ def test_the_recipe_reaches_the_rare_paths() -> None:
         )
         assert preempting >= 2, batching
     assert any(request.preemptions > 1 for request in requests)
-    assert {request.status for request in requests} == set(range(6))
+    assert {request.status for request in requests} == set(range(8))
     assert any(request.dispatch_ps > request.arrival_ps for request in requests)
     assert len({request.finish_ps for request in requests}) < len(requests)
     assert sum(request.failures for request in requests) > 20

@@ -102,8 +102,10 @@ def test_any_parts_of_any_case(effort: Effort) -> None:
             dataclasses.replace(engine, queue=queue, adapter_tokens=0, prefix_cache=False).config()
             for engine in case.fleet
         ]
-        options = kernel_options(dataclasses.replace(case, closed_loop=False, rate_limit=None,
-                                                     poll_ps=0))  # fmt: skip
+        plain = dataclasses.replace(
+            case, closed_loop=False, rate_limit=None, poll_ps=0, judges=None
+        )
+        options = kernel_options(plain)
         options.pop("weights", None)
         options.pop("tenant_weights", None)
         assert_equal(kernel_table(case), sizes, fleet, rule, **options)
