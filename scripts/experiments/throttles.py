@@ -51,7 +51,14 @@ LADDER: dict[str, Rung] = {
         Rung("fcfs", about="first come first served"),
         Rung("fcfs_skip", "fcfs", _SHORTEST, about="FCFS that passes over calls without room"),
         Rung("rpm", "fcfs", _PER_MINUTE, admission=rate_limit, about="rate limit"),
-        Rung("rpm_kill", "fcfs", _PER_MINUTE, None, rate_limit_kill, about="... of interactions"),
+        Rung(
+            "rpm_kill",
+            "fcfs",
+            _PER_MINUTE,
+            None,
+            rate_limit_kill,
+            about="rate limit that ends interactions",
+        ),
         Rung("sjf", "sjf", about="shortest predicted answer first"),
         Rung("srpt", "srpt", about="shortest predicted remaining answer first"),
         Rung("srpt_skip", "srpt", _SHORTEST, about="SRPT that passes over calls without room"),
@@ -69,11 +76,16 @@ LADDER: dict[str, Rung] = {
         Rung("wsc_skip", "wsc", _SKIP_OUTPUT, about="wsc that passes over calls without room"),
         Rung("wsc_open", "wsc_open", _OPEN, about="wsc, open interactions first"),
         Rung("wsc_at_end", "wsc_at_end", _OUTPUT, about="FairServe's counter, charged at the end"),
-        Rung("wsc_at_end_open", "wsc_at_end_open", _OPEN, about="..., open interactions first"),
+        Rung("wsc_at_end_open", "wsc_at_end_open", _OPEN, about="wsc_at_end, open ones first"),
         Rung("wsc_ratios", "wsc_ratios", _OUTPUT, about="wsc, a sum of ratios"),
-        Rung("wsc_ratios_open", "wsc_ratios_open", _OPEN, about="..., open interactions first"),
-        Rung("wsc_ratios_at_end", "wsc_ratios_at_end", _OUTPUT, about="ratios, at the end"),
-        Rung("wsc_ratios_at_end_open", "wsc_ratios_at_end_open", _OPEN, about="..., open first"),
+        Rung("wsc_ratios_open", "wsc_ratios_open", _OPEN, about="wsc_ratios, open ones first"),
+        Rung("wsc_ratios_at_end", "wsc_ratios_at_end", _OUTPUT, about="wsc_ratios, at the end"),
+        Rung(
+            "wsc_ratios_at_end_open",
+            "wsc_ratios_at_end_open",
+            _OPEN,
+            about="ratios at the end, open first",
+        ),
         Rung("wsc_rpm", "wsc", _PER_MINUTE, None, rate_limit_kill, about="wsc behind rpm_kill"),
         Rung("fairserve", "wsc_at_end_open", _OIT, gate("oit"), about="FairServe as coded"),
         Rung(
@@ -81,7 +93,7 @@ LADDER: dict[str, Rung] = {
             "wsc_open",
             {"tenant_limit": (50.0, 10.0, 100.0, 500.0), "bonus": (EVER, 1.0, 0.0)},
             gate("oit"),
-            about="..., charged in flight",
+            about="FairServe, charged in flight",
         ),
         Rung(
             "oit_published",
@@ -166,6 +178,13 @@ LADDER: dict[str, Rung] = {
     )
 }
 """The disciplines by name."""
+
+
+def is_oracle(name: str) -> bool:
+    """Whether a contender, by its label, is told the true lengths."""
+    rung = LADDER.get(name.partition(":")[0])
+    return rung is not None and rung.oracle
+
 
 TUNING_RUNS = 12
 """Simulated runs that each discipline of several settings gets to choose one."""

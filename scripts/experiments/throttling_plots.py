@@ -17,6 +17,7 @@ from scripts.experiments.plots import COLORS, INK, QUIET, error_bars, styled
 from scripts.experiments.statistics import Estimate
 from scripts.experiments.store import Record
 from scripts.experiments.tenancy_metrics import TENANCY
+from scripts.experiments.throttles import is_oracle
 
 Figure = Any
 _OTHERS = "#c3cbd3"
@@ -47,11 +48,11 @@ def trade_offs(comparison: Comparison) -> dict[str, Figure]:
 
 
 def front(comparison: Comparison, view: View) -> list[Row]:
-    """The policies that none beats in both metrics, by the first."""
+    """The policies that none beats in both metrics, by the first; oracles do not take part."""
     x, y = TENANCY[view.x], TENANCY[view.y]
-    points = [(row.mean[x.key].mean, row.mean[y.key].mean) for row in comparison.rows]
-    places = pareto_front(points, (x.better, y.better))
-    return [comparison.rows[place] for place in places]
+    rows = [row for row in comparison.rows if not is_oracle(row.router)]
+    points = [(row.mean[x.key].mean, row.mean[y.key].mean) for row in rows]
+    return [rows[place] for place in pareto_front(points, (x.better, y.better))]
 
 
 def _telling(comparison: Comparison, view: View) -> View:
@@ -71,7 +72,8 @@ def _trade_off(comparison: Comparison, view: View) -> Figure:
             mode="lines", line={"color": COLORS[0], "width": 1.5, "dash": "dot"},
             hoverinfo="skip", showlegend=False,
         )  # fmt: skip
-    named = _with_room(comparison, x, y, [*best, comparison.row(comparison.reference)])
+    oracles = [row for row in comparison.rows if is_oracle(row.router)]
+    named = _with_room(comparison, x, y, [*oracles, *best, comparison.row(comparison.reference)])
     values = [_scaled(row.mean[x.key], x).mean for row in comparison.rows]
     middle = (min(values) + max(values)) / 2
     ranked = enumerate(comparison.rows, 1)
@@ -79,7 +81,8 @@ def _trade_off(comparison: Comparison, view: View) -> Figure:
     for rank, row in sorted(ranked, key=lambda r: (_rank(r[1], comparison, best), -r[0])):
         on_front, is_reference = row in best, row.router == comparison.reference
         along, up = _scaled(row.mean[x.key], x), _scaled(row.mean[y.key], y)
-        text = escape(row.router) if on_front or is_reference else str(rank)
+        strong = on_front or is_reference or row in oracles
+        text = escape(row.router) if strong else str(rank)
         # Towards the middle, where there is room.
         side = "left" if along.mean > middle else "right"
         fig.add_scatter(
@@ -91,12 +94,8 @@ def _trade_off(comparison: Comparison, view: View) -> Figure:
             text=[text],
             textposition=f"{'bottom' if is_reference else 'top'} {side}",
             cliponaxis=False,
-            textfont={"size": 11 if on_front or is_reference else 9, "color": INK},
-            marker={
-                "size": 10 if on_front or is_reference else 7,
-                "color": INK if is_reference else COLORS[0] if on_front else QUIET,
-                "symbol": "diamond" if is_reference else "circle" if on_front else "circle-open",
-            },
+            textfont={"size": 11 if strong else 9, "color": INK},
+            marker=_marker(on_front, is_reference, row in oracles),
             hovertemplate=(
                 f"{rank}. {escape(row.router)}<br>{escape(x.title)}: %{{x:.4g}}<br>"
                 f"{escape(y.title)}: %{{y:.4g}}<extra></extra>"
@@ -138,6 +137,16 @@ def service_over_time(records: Sequence[Record], names: Sequence[str]) -> Figure
         fig.update_xaxes(title_text="seconds", row=1, col=column)
     fig.update_yaxes(title_text="cost served per second", row=1, col=1)
     return styled(fig, 340)
+
+
+def _marker(on_front: bool, is_reference: bool, is_oracle: bool) -> dict[str, Any]:
+    if is_oracle:
+        return {"size": 11, "color": COLORS[1], "symbol": "star"}
+    if is_reference:
+        return {"size": 10, "color": INK, "symbol": "diamond"}
+    if on_front:
+        return {"size": 10, "color": COLORS[0], "symbol": "circle"}
+    return {"size": 7, "color": QUIET, "symbol": "circle-open"}
 
 
 def _rank(row: Row, comparison: Comparison, best: Sequence[Row]) -> int:

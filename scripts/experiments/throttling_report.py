@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from scripts.experiments.store import Record, Store
 from scripts.experiments.tables import against, interval
 from scripts.experiments.tenancy import Limits
 from scripts.experiments.tenancy_metrics import SCORE, TENANCY
-from scripts.experiments.throttles import LADDER
+from scripts.experiments.throttles import LADDER, is_oracle
 from scripts.experiments.throttling_runs import Trial
 
 TITLE = "ServeGym throttling benchmark"
@@ -87,6 +88,9 @@ def _notes() -> str:
         "at the trade-offs, not at the rank alone.",
         "Turning users away makes what is left look fair and fast. Compare at equal throughput, "
         "and count the finished interactions.",
+        "Best is underlined, oracles apart, where not many are alike. Oracles know the true "
+        "lengths; where room is reserved for predictions (admission reserve), these decide what "
+        "fits, too.",
         "The gap of backlogged users is over VTC's bound 2U: below 1 where the bound holds. It is "
         "of the 16 users that ask for most.",
     )
@@ -120,8 +124,8 @@ def _scenario(
             f"<h3>Against {escape(comparison.reference)}, paired</h3>",
             _changes(comparison),
             "<h3>Trade-offs</h3><p>Filled and joined: nobody is better in both; the diamond is the "
-            "reference. Numbers are ranks, left out where points crowd; whiskers are 95% "
-            "intervals.</p>",
+            "reference. Stars are oracles, which know true lengths. Numbers are ranks, left out "
+            "where points crowd; whiskers are 95% intervals.</p>",
             figures({name: plot for name, plot in views.items() if name in half}),
             figures({name: plot for name, plot in views.items() if name not in half}),
             f"<h3>Who is served when (seed {records[0].seed})</h3>",
@@ -145,16 +149,26 @@ def _shown(comparison: Comparison, keys: Sequence[str]) -> list[Metric]:
 def _main_table(comparison: Comparison) -> str:
     metrics, main = _shown(comparison, _MAIN), comparison.main
     rows = []
+    best = {metric.key: _best(comparison, metric) for metric in (main, *metrics)}
     for rank, row in enumerate(comparison.rows, 1):
-        cells = [Cell(f"{rank}. {row.router}")]
-        best = "best" if comparison.is_best(row, main) else ""
-        cells += two_cells(interval(row.mean[main.key], main), best)
+        told = " (oracle)" if is_oracle(row.router) else ""
+        cells = [Cell(f"{rank}. {row.router}{told}")]
+        text = interval(row.mean[main.key], main).replace("-", MINUS)
+        cells += two_cells(text, "best" if row.router in best[main.key] else "")
         cells += [
-            Cell(m.text(row.mean[m.key].mean), "best" if comparison.is_best(row, m) else "")
+            Cell(m.text(row.mean[m.key].mean), "best" if row.router in best[m.key] else "")
             for m in metrics
         ]
         rows.append((cells, "reference" if row.router == comparison.reference else ""))
     return table(["contender", main.heading, "[95%]", *(m.heading for m in metrics)], rows)
+
+
+def _best(comparison: Comparison, metric: Metric) -> set[str]:
+    """The contenders that none beats, oracles apart; nobody where many are alike."""
+    rows = [row for row in comparison.rows if not is_oracle(row.router)]
+    fair = replace(comparison, rows=tuple(rows))
+    found = {row.router for row in rows if fair.is_best(row, metric)}
+    return found if len(found) <= max(len(rows) // 4, 1) else set()
 
 
 def _changes(comparison: Comparison) -> str:

@@ -24,7 +24,8 @@ def project(tmp_path, monkeypatch):
     for name in ("envs", "baselines", "agents"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     (tmp_path / "scripts" / "experiments").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts" / "experiments" / "cases.py", tmp_path / "scripts/experiments")
+    for name in ("cases.py", "history.py"):
+        shutil.copy(ROOT / "scripts" / "experiments" / name, tmp_path / "scripts/experiments")
     before = machine.code_hash()
     monkeypatch.setattr(machine, "_ROOT", tmp_path)
     assert machine.code_hash() == before
@@ -40,6 +41,7 @@ def project(tmp_path, monkeypatch):
         ("envs/simulator/kernel.py", True, False),
         ("baselines/routing/tokens.py", True, False),
         ("scripts/experiments/cases.py", True, False),
+        ("scripts/experiments/history.py", True, False),
         ("agents/evaluation.py", False, True),
     ],
 )

@@ -187,6 +187,7 @@ def test_the_catalogue_lists_what_can_be_named(tmp_path, capsys):
     assert list(found) == [
         "routers",
         "schedulers",
+        "gates",
         "gpus",
         "models",
         "fleets",
