@@ -32,7 +32,9 @@ from envs.throttling.layout import (
 
 VERDICTS = ("admit", "defer", "reject")
 """Actions of the gate, in their order."""
-_HEAVY_CALLS, _FULL_KV = 20.0, 0.8
+# Calls a minute; and the share of KV above which limits hold, as low as it goes, since slots
+# rather than KV run out on most presets.
+_HEAVY_CALLS, _FULL_KV = 20.0, 0.3
 _MOST_DECISIONS = 1.5
 
 
@@ -163,7 +165,7 @@ def _always(action: Any) -> Actor:
 
 
 def _reject_heavy(observations: Sequence[Observation], masks: Any) -> list[int]:
-    """Reject calls of tenants with more calls in the last minute, while KV is short."""
+    """Reject calls of tenants with more calls in the last minute, while limits hold."""
     kv = [f.name for f in FLEET_FEATURES].index("kv")
     calls = len(CALL_FEATURES) + [f.name for f in TENANT_FEATURES].index("recent_calls")
     many = math.log1p(_HEAVY_CALLS) / 3.0
