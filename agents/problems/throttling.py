@@ -142,7 +142,7 @@ def rules(interface: Interface) -> dict[str, Actor]:
         "vtc": _always(settings(exponent=0.0)),
         "limit_heavy": _always(settings(**limits)),
         "limit_both": _always(settings(**limits, middle_calls=2 * _HEAVY_CALLS)),
-        "ahead": _always(settings(bonus=100.0)),
+        "ahead": _always(settings(bonus=10.0)),
     }
 
 
