@@ -77,12 +77,12 @@ class RoutingPolicyConfig(PolicyConfig):
             "max_instances": env.rows,
             "queue_order": env.queue_order,
             "decision_interval_s": env.decision_interval_s,
-            "features": _routing_features(),
+            "features": routing_features(),
         }
 
     def observed(self) -> dict[str, list[str]]:
         """Columns of requests, instances and fleet."""
-        return _routing_features()
+        return routing_features()
 
 
 class ThrottlingPolicyConfig(PolicyConfig):
@@ -127,7 +127,8 @@ def _names(row: Sequence[Feature]) -> list[str]:
     return [feature.name for feature in row]
 
 
-def _routing_features() -> dict[str, list[str]]:
+def routing_features() -> dict[str, list[str]]:
+    """Names of the columns that a policy of Routing-v0 observes, by key."""
     return {
         "requests": _names(routing.REQUEST_FEATURES),
         "instances": _names(routing.INSTANCE_FEATURES),
