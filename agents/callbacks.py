@@ -4,70 +4,50 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.evaluation import mean, score, validate
-from agents.model_files import Policy, read_json, save_optimiser, save_policy
+from agents.evaluation import validate
+from agents.model_files import read_json, save_optimiser, save_policy
+from agents.networks import MaskedPolicy, Policy, UnmaskedPolicy
+from agents.play import mean
+from agents.problems import problem_of
+from agents.problems.base import StepLog
 from agents.runs import Run, replacing, write_json
 from agents.settings import RunConfig
-from envs.routing.env import RoutingEnv
-
-EPISODE_METRICS = (
-    "e2e_mean_s",
-    "e2e_p99_s",
-    "ttft_mean_s",
-    "makespan_s",
-    "preemptions",
-    "rejected",
-    "unfinished",
-)
-"""Keys of a result's summary that are logged for training and validation episodes."""
-_COLUMNS = ("steps", "seed", *EPISODE_METRICS, "hold_share")
 
 
 class EpisodeLog(BaseCallback):
-    """Means over the episodes that ended, and shares of the actions taken, since the last log."""
+    """Means over the episodes that ended, and of what was done, since the last log."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, metrics: Sequence[str], steps: StepLog) -> None:
         """Start with nothing.
 
         Args:
-            rows: Instances among which an action chooses; any action beyond their multiples is
-                the hold.
+            metrics: Keys of an episode's summary.
+            steps: What is counted of every step.
         """
         super().__init__()
-        self.rows = rows
-        self._clear()
-
-    def _clear(self) -> None:
+        self.metrics, self.steps = metrics, steps
         self.ended: dict[str, list[float]] = defaultdict(list)
-        self.actions: np.ndarray | int = 0
-        self.obeyed = 0
 
     def _on_step(self) -> bool:
         infos = self.locals["infos"]
-        size = self.training_env.action_space.n  # type: ignore[attr-defined]
-        self.actions = self.actions + np.bincount(self.locals["actions"], minlength=size)
-        self.obeyed += sum(info["action_obeyed"] for info in infos)
+        self.steps.add(self.locals["actions"], infos)
         for i in np.flatnonzero(self.locals["dones"]):
-            for name in EPISODE_METRICS:
+            for name in self.metrics:
                 self.ended[name].append(infos[i]["episode_metrics"][name])
         return True
 
     def _on_rollout_end(self) -> None:
         for name, values in self.ended.items():
             self.logger.record(f"episode/{name}", float(np.mean(values)))
-        counts = np.asarray(self.actions)
-        dispatched, total = counts[:-1].reshape(-1, self.rows).sum(axis=0), counts.sum()
-        for i, count in enumerate(dispatched):
-            self.logger.record(f"action/instance_{i}", float(count / total))
-        self.logger.record("action/hold", float(counts[-1] / total))
-        self.logger.record("action/obeyed", self.obeyed / float(total))
-        self._clear()
+        for tag, value in self.steps.scalars().items():
+            self.logger.record(tag, value)
+        self.ended.clear()
 
 
 class Keeper(BaseCallback):
@@ -81,7 +61,7 @@ class Keeper(BaseCallback):
         self,
         run: Run,
         config: RunConfig,
-        env: RoutingEnv,
+        env: Any,
         baselines: Mapping[str, float],
         advance: Callable[[int], None],
         should_stop: Callable[[], bool],
@@ -92,12 +72,13 @@ class Keeper(BaseCallback):
             run: Where files go.
             config: What is trained.
             env: An environment of the run.
-            baselines: Mean E2E of each baseline on the validation episodes, seconds.
+            baselines: What each baseline is judged by, mean over the validation episodes.
             advance: Called with the steps done since the last call.
             should_stop: Asked at every step.
         """
         super().__init__()
         self.run, self.config, self.env = run, config, env
+        self.problem = problem_of(config)
         self.baselines, self.advance, self.should_stop = baselines, advance, should_stop
         self.learned = 0
         """Steps that the policy has learned from."""
@@ -144,19 +125,21 @@ class Keeper(BaseCallback):
         self.last = validate(self._policy(), self.config)
         self._validated = self.learned
         sampled = validate(self._policy(), self.config, deterministic=False)
-        for name in (*EPISODE_METRICS, "hold_share"):
+        problem = self.problem
+        for name in (*problem.metrics, *problem.acted):
             self.logger.record(f"validation/{name}", mean(self.last, name))
-        self.logger.record("validation/sampled_e2e_mean_s", mean(sampled, "e2e_mean_s"))
-        for name, e2e_s in self.baselines.items():
-            ratio = mean(self.last, "e2e_mean_s") / e2e_s
-            self.logger.record(f"validation/e2e_ratio_{name}", ratio)
+        found = mean(self.last, problem.judged)
+        self.logger.record(f"validation/sampled_{problem.judged}", mean(sampled, problem.judged))
+        for name, value in self.baselines.items():
+            tag, compared = problem.against(name, found, value)
+            self.logger.record(f"validation/{tag}", compared)
         self._add_rows()
-        found, best = score(self.last), best_score(self.run)
+        score, best = problem.score(self.last), best_score(self.run, problem.scored)
         # A policy that has not learned is no result, whatever the others are like.
-        if self.learned and (best is None or found < best[1:]):
+        if self.learned and (best is None or score < best[1:]):
             with replacing(self.run.folder / "best") as folder:
                 self._save_policy(folder)
-                about = {"steps": self.learned, "lost": found[0], "e2e_mean_s": found[1]}
+                about = {"steps": self.learned, "lost": score[0], problem.scored: score[1]}
                 write_json(folder / "score.json", about)
 
     def save_checkpoint(self) -> None:
@@ -175,7 +158,8 @@ class Keeper(BaseCallback):
         path = self.run.validation
         is_new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+            columns = ("steps", "seed", *self.problem.metrics, *self.problem.acted)
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
             if is_new:
                 writer.writeheader()
             for row in self.last:
@@ -183,7 +167,7 @@ class Keeper(BaseCallback):
 
     def _policy(self) -> Policy:
         policy = self.model.policy
-        assert isinstance(policy, Policy)
+        assert isinstance(policy, MaskedPolicy | UnmaskedPolicy)
         policy.set_training_mode(False)
         return policy
 
@@ -191,8 +175,12 @@ class Keeper(BaseCallback):
         save_policy(folder, self._policy(), self.config, self.env, self.learned)
 
 
-def best_score(run: Run) -> tuple[int, float, float] | None:
-    """Steps, lost requests and mean E2E of the best policy so far, None before the first.
+def best_score(run: Run, key: str = "e2e_mean_s") -> tuple[int, float, float] | None:
+    """Steps, lost requests and score of the best policy so far, None before the first.
+
+    Args:
+        run: The run.
+        key: Name of the score in its file, `Problem.scored`.
 
     Raises:
         ValueError: The file of the score is damaged.
@@ -202,7 +190,7 @@ def best_score(run: Run) -> tuple[int, float, float] | None:
         return None
     found = read_json(path)
     try:
-        return int(found["steps"]), float(found["lost"]), float(found["e2e_mean_s"])
+        return int(found["steps"]), float(found["lost"]), float(found[key])
     except (KeyError, TypeError, ValueError, OverflowError):
-        problem = "must hold numbers named steps, lost and e2e_mean_s"
+        problem = f"must hold numbers named steps, lost and {key}"
         raise ValueError(f"{path} {problem}: remove {path.parent}") from None

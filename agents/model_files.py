@@ -12,79 +12,25 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from gymnasium import spaces
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as format_tensors
-from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from torch import nn
 
+from agents.networks import Policy
+from agents.policy_config import POLICY_CONFIGS, PolicyConfig, RoutingPolicyConfig
 from agents.runs import write_json
 from agents.settings import RunConfig, validated
-from envs.routing.env import RoutingEnv
-from envs.routing.layout import FLEET_FEATURES, INSTANCE_FEATURES, REQUEST_FEATURES
-from envs.scenarios.strict import Strict
 
-Policy = MaskableMultiInputActorCriticPolicy
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 _CONFIG, _WEIGHTS, _OPTIMISER = "policy.json", "policy.safetensors", "optimiser.safetensors"
+_LAST = ("features", "steps", "weights_sha256")
 
 
-class PolicyConfig(Strict):
-    """What must be known to rebuild a policy and the environment that it acts in."""
-
-    format: Literal["servegym-policy"] = "servegym-policy"
-    format_version: Literal[1] = 1
-    env: Literal["ServeGym/Routing-v0"] = "ServeGym/Routing-v0"
-    network: Literal["MultiInputPolicy"] = "MultiInputPolicy"
-    net_arch: list[int] = Field(max_length=8)
-    """Units of the hidden layers, 1 to 4096 each."""
-    activation: Literal["tanh", "relu"]
-    window: int = Field(ge=1, le=4096)
-    """Queue positions among which an action chooses."""
-    max_instances: int = Field(ge=1, le=65536)
-    """Rows of the observation."""
-    queue_order: Literal["fcfs", "sjf"]
-    """Order of the router queue in training."""
-    decision_interval_s: float = Field(ge=0)
-    """Clock of decisions in training; 0 is event-driven."""
-    features: dict[str, list[str]]
-    """Names of the observed columns, by key."""
-    steps: int = Field(ge=0)
-    """Environment steps of training."""
-    weights_sha256: str
-    """Digest of the file of weights."""
-
-    def policy_arguments(self) -> dict[str, Any]:
-        """Arguments of the policy's constructor, besides spaces and learning rate."""
-        return network_arguments(self.net_arch, self.activation)
-
-
-def network_arguments(net_arch: list[int], activation: str) -> dict[str, Any]:
-    """Arguments of a policy's constructor for these hidden layers."""
-    return {
-        "net_arch": {"pi": list(net_arch), "vf": list(net_arch)},
-        "activation_fn": ACTIVATIONS[activation],
-    }
-
-
-def observed_features() -> dict[str, list[str]]:
-    """Names of the columns that a policy observes, by key of the observation."""
-    columns = {
-        "requests": REQUEST_FEATURES,
-        "instances": INSTANCE_FEATURES,
-        "fleet": FLEET_FEATURES,
-    }
-    return {key: [feature.name for feature in row] for key, row in columns.items()}
-
-
-def save_policy(
-    folder: Path, policy: Policy, config: RunConfig, env: RoutingEnv, steps: int
-) -> None:
+def save_policy(folder: Path, policy: Policy, config: RunConfig, env: Any, steps: int) -> None:
     """Write a policy into an existing folder.
 
     Args:
@@ -95,19 +41,17 @@ def save_policy(
         steps: Environment steps of training.
     """
     weights = format_tensors({k: v.contiguous() for k, v in policy.state_dict().items()})
-    about = PolicyConfig(
+    kind = POLICY_CONFIGS[config.env]
+    about = kind(
+        env=config.env,
         net_arch=config.hyperparameters.net_arch,
         activation=config.hyperparameters.activation,
-        window=env.window,
-        max_instances=env.rows,
-        queue_order=env.queue_order,
-        decision_interval_s=env.decision_interval_s,
-        features=observed_features(),
         steps=steps,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
-    )
+        **kind.own(config, env),
+    ).model_dump()
     (folder / _WEIGHTS).write_bytes(weights)
-    write_json(folder / _CONFIG, about.model_dump())
+    write_json(folder / _CONFIG, about | {key: about.pop(key) for key in _LAST})
 
 
 def read_policy_config(folder: Path) -> PolicyConfig:
@@ -118,10 +62,14 @@ def read_policy_config(folder: Path) -> PolicyConfig:
             features than this version of the environment has.
     """
     path = folder / _CONFIG
-    config = cast(PolicyConfig, validated(PolicyConfig, read_json(path), str(path)))
+    data = read_json(path)
+    env = data.get("env") if isinstance(data, dict) else None
+    # What names no environment is refused as a policy of the first that there was.
+    kind = POLICY_CONFIGS.get(env if isinstance(env, str) else "", RoutingPolicyConfig)
+    config = cast(PolicyConfig, validated(kind, data, str(path)))
     if any(not 1 <= units <= 4096 for units in config.net_arch):
         raise ValueError(f"{path}: net_arch: a layer has 1 to 4096 units, not {config.net_arch}")
-    if config.features != observed_features():
+    if config.features != config.observed():
         raise ValueError(
             f"{path}: features: the policy was trained on other observations than this version "
             "of the environment gives: train it anew, or use the version in the run's "
@@ -131,7 +79,7 @@ def read_policy_config(folder: Path) -> PolicyConfig:
 
 
 def load_policy(
-    folder: Path, observation_space: spaces.Dict, action_space: spaces.Discrete
+    folder: Path, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Policy:
     """Rebuild a policy from its folder, without executing anything that is stored there.
 
@@ -145,7 +93,7 @@ def load_policy(
     """
     config = read_policy_config(folder)
     weights = read_weights(folder)
-    policy = Policy(observation_space, action_space, lambda _: 0.0, **config.policy_arguments())
+    policy = config.build(observation_space, action_space)
     put_weights(policy, *weights)
     policy.set_training_mode(False)
     return policy

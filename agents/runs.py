@@ -7,7 +7,7 @@
 | `tensorboard/` | scalars, defined in docs/metrics.md |
 | `validation.csv` | one row an evaluation and validation episode |
 | `checkpoints/N/` | after N steps: policy, optimiser, counters; `--resume` takes the last |
-| `best/` | the policy with the lowest validation latency, and its score |
+| `best/` | the policy with the best validation score, and that score |
 | `final/` | the policy at the end |
 """
 

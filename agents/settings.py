@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,14 +15,18 @@ from envs.scenarios import Scenario
 from envs.scenarios.errors import ScenarioError, did_you_mean, from_validation
 from envs.scenarios.strict import Strict
 from envs.scenarios.yaml_file import read_yaml
+from envs.throttling.layout import Interface
+from envs.throttling.reward import Reward as ThrottlingReward
 
 ROUTING = "ServeGym/Routing-v0"
+THROTTLING = "ServeGym/Throttling-v0"
 _DEFAULTS = Path(__file__).parent / "hyperparameters"
-_FILES = {ROUTING: _DEFAULTS / "routing.yaml"}
+_FILES = {ROUTING: _DEFAULTS / "routing.yaml", THROTTLING: _DEFAULTS / "throttling.yaml"}
+_WATCHED = ("checkpoint_every", "validate_every", "validation_episodes", "threads")
 
 
 class Hyperparameters(Strict):
-    """Values of one training run that are neither the task nor the seed."""
+    """Values of one training run that are neither the task nor the seed, for every environment."""
 
     steps: int = Field(ge=1)
     """Environment steps (decisions) of all copies together, rounded up to whole updates."""
@@ -58,16 +62,12 @@ class Hyperparameters(Strict):
     """Units of the hidden layers, of actor and critic alike."""
     activation: Literal["tanh", "relu"]
     """Non-linearity of the hidden layers."""
-    reward_scales: dict[RewardMode, float]
-    """Factor on the reward of each mode, so that returns are of the order of 1 to 10."""
-    queue_order: Literal["fcfs", "sjf"] | None
-    """Order of the router queue; null leaves it to the scenario."""
     checkpoint_every: int = Field(ge=1)
     """Steps between checkpoints, rounded up to whole updates."""
     validate_every: int = Field(ge=1)
     """Steps between evaluations on validation episodes, rounded up to whole updates."""
     validation_episodes: int = Field(ge=1, le=1000)
-    """Validation episodes of an evaluation, the same ones each time."""
+    """Validation episodes of an evaluation, of each scenario, the same ones each time."""
     threads: int = Field(ge=1)
     """Threads of torch; more than 1 is slower on small networks and collapses on a busy machine."""
 
@@ -87,15 +87,68 @@ class Hyperparameters(Strict):
         return float("inf") if self.tau_s is None else self.tau_s
 
 
+class RoutingHyperparameters(Hyperparameters):
+    """Those of routing."""
+
+    reward_scales: dict[RewardMode, float]
+    """Factor on the reward of each mode, so that returns are of the order of 1 to 10."""
+    queue_order: Literal["fcfs", "sjf"] | None
+    """Order of the router queue; null leaves it to the scenario."""
+
+
+class ThrottlingHyperparameters(Hyperparameters):
+    """Those of throttling."""
+
+    episode_share: float | None = Field(gt=0, le=100)
+    """As in routing, but more than 1, too: in overload, much is decided after the last arrival."""
+    reward_scale: float = Field(gt=0)
+    """Factor on the reward, so that returns are of the order of 1 to 10."""
+    interval_s: float = Field(ge=0.01, le=1e4)
+    """Seconds between the tuner's decisions; without effect on the gate."""
+    tenants: int = Field(ge=1, le=4096)
+    """Tenants with a row of their own in the observation."""
+    log_std_init: float
+    """Logarithm of the first standard deviation of the tuner's actions; likewise."""
+
+
 class RunConfig(Strict):
     """Everything that the outcome of a training run depends on, besides the code."""
 
-    env: Literal["ServeGym/Routing-v0"] = "ServeGym/Routing-v0"
+    env: str
     seed: int = Field(ge=0)
     """Seed of initial weights, sampling, and training episodes."""
+    hyperparameters: Hyperparameters
+
+    @property
+    def trained_on(self) -> Sequence[Scenario]:
+        """The scenarios, which copies of the environment take in turn."""
+        raise NotImplementedError
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML that `parse_config` reads back to an equal one."""
+        plain = self.model_dump(mode="json", exclude={"scenario", "scenarios"})
+        values = plain.pop("hyperparameters")
+        plain["hyperparameters"] = values | {key: values.pop(key) for key in _WATCHED}
+        whole = [yaml.safe_load(scenario.to_yaml()) for scenario in self.trained_on]
+        if "scenario" in type(self).model_fields:
+            plain["scenario"] = whole[0]
+        else:
+            plain["scenarios"] = whole
+        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+class RoutingConfig(RunConfig):
+    """A run on Routing-v0."""
+
+    env: Literal["ServeGym/Routing-v0"] = "ServeGym/Routing-v0"
     reward: RewardMode = "latency"
     scenario: Scenario
-    hyperparameters: Hyperparameters
+    hyperparameters: RoutingHyperparameters
+
+    @property
+    def trained_on(self) -> Sequence[Scenario]:
+        """The scenario."""
+        return (self.scenario,)
 
     def reward_function(self) -> Reward:
         """The reward with its fixed scale.
@@ -109,11 +162,30 @@ class RunConfig(Strict):
         tau_s = self.hyperparameters.discount_tau_s()
         return Reward(self.reward, scale=scales[self.reward], tau_s=tau_s)
 
-    def to_yaml(self) -> str:
-        """The configuration as YAML that `parse_config` reads back to an equal one."""
-        plain = self.model_dump(mode="json", exclude={"scenario"})
-        plain["scenario"] = yaml.safe_load(self.scenario.to_yaml())
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+class ThrottlingConfig(RunConfig):
+    """A run on Throttling-v0."""
+
+    env: Literal["ServeGym/Throttling-v0"] = "ServeGym/Throttling-v0"
+    interface: Interface = "tuner"
+    scenarios: list[Scenario] = Field(min_length=1)
+    hyperparameters: ThrottlingHyperparameters
+
+    @property
+    def trained_on(self) -> Sequence[Scenario]:
+        """The scenarios."""
+        return self.scenarios
+
+    def reward_function(self) -> ThrottlingReward:
+        """The default reward, scaled."""
+        return ThrottlingReward(scale=self.hyperparameters.reward_scale)
+
+
+_CONFIGS: dict[str, type[RunConfig]] = {ROUTING: RoutingConfig, THROTTLING: ThrottlingConfig}
+_VALUES: dict[str, type[Hyperparameters]] = {
+    ROUTING: RoutingHyperparameters,
+    THROTTLING: ThrottlingHyperparameters,
+}
 
 
 def parse_config(path: Path) -> RunConfig:
@@ -122,29 +194,36 @@ def parse_config(path: Path) -> RunConfig:
     Raises:
         ScenarioError: The file cannot be read, or a key or value is refused.
     """
-    return cast(RunConfig, validated(RunConfig, read_yaml(path), str(path)))
+    data = read_yaml(path)
+    env = data.get("env", ROUTING)
+    kind = _CONFIGS.get(env, RoutingConfig) if isinstance(env, str) else RoutingConfig
+    return cast(RunConfig, validated(kind, data, str(path)))
 
 
 def load_hyperparameters(
-    env: str, file: Path | None = None, changes: Mapping[str, Any] | None = None
+    env: str,
+    file: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    section: str | None = None,
 ) -> Hyperparameters:
     """The defaults of an environment, with a file's values and then `changes` over them.
 
     Args:
         env: Environment id, the key under which the values stand in a file.
-        file: YAML file of the form of `agents/hyperparameters/routing.yaml`; may be partial.
+        file: YAML file of the form of those in `agents/hyperparameters`; may be partial.
         changes: Values by name; None leaves one as it is.
+        section: Key inside that of the environment, where it has several: the interface.
 
     Raises:
         ScenarioError: There is no such file or environment, or a key or value is refused.
     """
     if env not in _FILES:
         raise ScenarioError(env, f"no hyper-parameters; {did_you_mean(env, _FILES)}")
-    values, source = _section(_FILES[env], env), str(_FILES[env])
+    values, source = _section(_FILES[env], env, section), str(_FILES[env])
     if file is not None:
-        values, source = _merged(values, _section(file, env)), str(file)
+        values, source = _merged(values, _section(file, env, section)), str(file)
     values = _merged(values, {k: v for k, v in (changes or {}).items() if v is not None})
-    return cast(Hyperparameters, validated(Hyperparameters, values, source))
+    return cast(Hyperparameters, validated(_VALUES[env], values, source))
 
 
 def validated(kind: type[Strict], data: object, source: str) -> Strict:
@@ -159,11 +238,14 @@ def validated(kind: type[Strict], data: object, source: str) -> Strict:
         raise from_validation(error, source, data) from None
 
 
-def _section(file: Path, env: str) -> dict[str, Any]:
+def _section(file: Path, env: str, section: str | None) -> dict[str, Any]:
     data = read_yaml(file)
-    if env not in data or not isinstance(data[env], dict):
-        raise ScenarioError(str(file), f"put the values under the key {env!r}")
-    return dict(data[env])
+    for key in (env,) if section is None else (env, section):
+        if key not in data or not isinstance(data[key], dict):
+            inside = "" if key == env else f" inside {env!r}"
+            raise ScenarioError(str(file), f"put the values under the key {key!r}{inside}")
+        data = data[key]
+    return dict(data)
 
 
 def _merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

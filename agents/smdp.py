@@ -1,8 +1,8 @@
 """Discounting by elapsed time: advantages for decisions that lie unequally far apart.
 
-A routing decision is due whenever something happens, so one step may take a millisecond and the
-next a second. A constant discount per step would then weigh the future by how many decisions
-fall into it, which the policy itself changes by holding. In a semi-Markov decision process a
+A decision is due whenever something happens, so one step may take a millisecond and the next a
+second. A constant discount per step would then weigh the future by how many decisions fall into
+it, which the policy itself changes by holding or deferring. In a semi-Markov decision process a
 step that took `dt` seconds discounts by `exp(-dt / tau)` instead (Bradtke and Duff, NeurIPS
 1994; Puterman, Markov Decision Processes, chapter 11).
 
@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 
-class SMDPRolloutBuffer(MaskableDictRolloutBuffer):
+class UnmaskedSMDPRolloutBuffer(DictRolloutBuffer):
     """Rollout buffer whose discount is `exp(-dt / tau)`, one for every step.
 
     The recursion is that of generalised advantage estimation (Schulman et al. 2016, equation 16)
@@ -85,6 +86,10 @@ class SMDPRolloutBuffer(MaskableDictRolloutBuffer):
             self.advantages[t] = advantage
             following, alive = self.values[t], 1.0 - self.episode_starts[t]
         self.returns = self.advantages + self.values
+
+
+class SMDPRolloutBuffer(UnmaskedSMDPRolloutBuffer, MaskableDictRolloutBuffer):
+    """The same, which also keeps the masks of the actions."""
 
 
 class Durations(BaseCallback):

@@ -1,39 +1,37 @@
-"""Training by masked PPO (sb3-contrib): build, learn, keep; and go on after a stop."""
+"""Training by PPO, masked where actions are: build, learn, keep; and go on after a stop."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from pydantic import Field
 from sb3_contrib import MaskablePPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from agents.callbacks import EpisodeLog, Keeper, best_score
-from agents.evaluation import env_options, make_env, mean, validate_baselines
 from agents.model_files import (
     load_optimiser,
-    network_arguments,
     put_weights,
     read_json,
     read_policy_config,
     read_weights,
 )
+from agents.play import mean
+from agents.problems import problem_of
 from agents.runs import Run
 from agents.settings import RunConfig, validated
-from agents.smdp import Durations, SMDPRolloutBuffer
+from agents.smdp import Durations, SMDPRolloutBuffer, UnmaskedSMDPRolloutBuffer
 from agents.vector import StableBaselinesVecEnv
-from envs.routing.vector import RoutingVectorEnv
-from envs.scenarios import SEEDS
 from envs.scenarios.strict import Strict
+
+Learner = MaskablePPO | PPO
 
 
 @dataclass(frozen=True)
@@ -44,15 +42,17 @@ class Outcome:
         folder: Its folder.
         steps: Environment steps that the policy has learned from.
         interrupted: Whether it was stopped before its end.
-        validation_s: Mean E2E in seconds over the validation episodes by policy: the baselines,
-            and the agent at its `final` and its `best` evaluation, where there was one.
+        judged: What policies are judged by: `e2e_mean_s`, or `return`.
+        validation: Its mean over the validation episodes by policy: the baselines, and the agent
+            at its `final` and its `best` evaluation, where there was one.
         best_steps: Steps that the best policy had learned from, None before the first.
     """
 
     folder: Path
     steps: int
     interrupted: bool
-    validation_s: dict[str, float]
+    judged: str
+    validation: dict[str, float]
     best_steps: int | None = None
 
 
@@ -87,10 +87,10 @@ def train(
     Raises:
         ValueError: There is no checkpoint to resume, it is faulty, or it is past the end.
     """
-    values = config.hyperparameters
+    values, problem = config.hyperparameters, problem_of(config)
     torch.set_num_threads(values.threads)
     env = make_vec_env(config)
-    single = make_env(config)
+    single = problem.make_env()
     try:
         model = build_model(config, env)
         if resume:
@@ -100,9 +100,10 @@ def train(
         model.set_random_seed(_seed_at(config.seed, model.num_timesteps))
         model.set_logger(configure(str(run.tensorboard), ["tensorboard"]))
         run.note_start(model.num_timesteps, about or {})
-        baselines = {k: mean(v, "e2e_mean_s") for k, v in validate_baselines(config).items()}
+        judged = problem.judged
+        baselines = {name: mean(rows, judged) for name, rows in problem.baselines().items()}
         keeper = Keeper(run, config, single, baselines, advance, should_stop)
-        callbacks = [Durations(), EpisodeLog(single.rows), keeper]
+        callbacks = [Durations(), EpisodeLog(problem.metrics, problem.step_log(single)), keeper]
         left = values.steps - model.num_timesteps
         model.learn(left, callback=callbacks, reset_num_timesteps=False)
         if keeper.interrupted:
@@ -112,52 +113,32 @@ def train(
         model.logger.close()
     finally:
         env.close()
-    agent = {"final": mean(keeper.last, "e2e_mean_s")} if not keeper.interrupted else {}
-    best = best_score(run)
+    agent = {"final": mean(keeper.last, judged)} if not keeper.interrupted else {}
+    best = best_score(run, problem.scored)
     if best is not None:
-        agent["best"] = best[2]
+        agent["best"] = best[2] if problem.lower_is_better else -best[2]
     return Outcome(
         run.folder,
         keeper.learned,
         keeper.interrupted,
+        judged,
         baselines | agent,
         None if best is None else best[0],
     )
 
 
 def make_vec_env(config: RunConfig) -> VecEnv:
-    """The environment copies that training steps, with episode returns in `info["episode"]`.
-
-    Copy i of n cuts its episodes after the part (i + 1) / n of the longest, so that the copies
-    do not all fill up from empty, and begin anew, at the same time.
-    """
-    n, longest_s = config.hyperparameters.n_envs, _longest_episode_s(config)
-    env = gymnasium.make_vec(
-        f"envs:{config.env}",
-        n,
-        vectorization_mode="vector_entry_point",
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        horizon_s=[longest_s * (i + 1) / n for i in range(n)],
-        **env_options(config),
-    )
-    assert isinstance(env, RoutingVectorEnv)
-    return VecMonitor(StableBaselinesVecEnv(env))
+    """The environment copies that training steps, with episode returns in `info["episode"]`."""
+    return VecMonitor(StableBaselinesVecEnv(problem_of(config).make_batch()))
 
 
-def _longest_episode_s(config: RunConfig) -> float:
-    """Simulated seconds after which the longest training episodes are cut."""
-    share = config.hyperparameters.episode_share
-    if share is None:
-        return math.inf
-    table = config.scenario.build(SEEDS["train"].start)[0]
-    # A trace of one moment has no span.
-    return share * float(table.arrival_s[-1]) or math.inf
-
-
-def build_model(config: RunConfig, env: VecEnv) -> MaskablePPO:
+def build_model(config: RunConfig, env: VecEnv) -> Learner:
     """An untrained learner. Discounting is by time, in `agents.smdp`; `gamma` has no effect."""
-    values = config.hyperparameters
-    return MaskablePPO(
+    values, problem = config.hyperparameters, problem_of(config)
+    learner, buffer = (
+        (MaskablePPO, SMDPRolloutBuffer) if problem.masked else (PPO, UnmaskedSMDPRolloutBuffer)
+    )
+    return learner(
         "MultiInputPolicy",
         env,
         learning_rate=values.learning_rate,
@@ -171,9 +152,9 @@ def build_model(config: RunConfig, env: VecEnv) -> MaskablePPO:
         vf_coef=values.vf_coef,
         max_grad_norm=values.max_grad_norm,
         target_kl=values.target_kl,
-        rollout_buffer_class=SMDPRolloutBuffer,
+        rollout_buffer_class=buffer,
         rollout_buffer_kwargs={"tau_s": values.discount_tau_s()},
-        policy_kwargs=network_arguments(values.net_arch, values.activation),
+        policy_kwargs=problem.network(),
         seed=_seed_at(config.seed, 0),
         device="cpu",
     )
@@ -184,7 +165,7 @@ def _seed_at(seed: int, steps: int) -> int:
     return int(np.random.SeedSequence([seed, steps]).generate_state(1)[0] >> 1)
 
 
-def _restore(model: MaskablePPO, config: RunConfig, run: Run) -> None:
+def _restore(model: Learner, config: RunConfig, run: Run) -> None:
     folder = run.last_checkpoint()
     put_weights(model.policy, *read_weights(folder))
     load_optimiser(folder, model.policy.optimizer)

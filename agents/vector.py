@@ -11,17 +11,16 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
-from envs.routing.episode import Observation
-from envs.routing.vector import RoutingVectorEnv
+from envs.common.copies import CopiesVectorEnv, Observation
 
 Indices = None | int | Iterable[int]
 
 
 class StableBaselinesVecEnv(VecEnv):
-    """A `RoutingVectorEnv` behind the interface of stable-baselines3.
+    """A vector environment of ours behind the interface of stable-baselines3.
 
-    Observations, rewards and infos are those that `DummyVecEnv` gives of as many `RoutingEnv`s:
-    an ended copy begins anew at once, its `info` holds `terminal_observation` and
+    Observations, rewards and infos are those that `DummyVecEnv` gives of as many single
+    environments: an ended copy begins anew at once, its `info` holds `terminal_observation` and
     `TimeLimit.truncated`, and `env_method("action_masks")` asks for the masks, as `MaskablePPO`
     of sb3-contrib does.
 
@@ -32,14 +31,14 @@ class StableBaselinesVecEnv(VecEnv):
         ValueError: It resets in another way.
     """
 
-    def __init__(self, env: RoutingVectorEnv) -> None:
+    def __init__(self, env: CopiesVectorEnv) -> None:
         if env.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
                 "stable-baselines3 resets an ended copy in the same step: make the environment "
                 "with autoreset_mode='SameStep'"
             )
         self.env = env
-        self._actions: npt.NDArray[np.int64] = np.zeros(env.num_envs, np.int64)
+        self._actions: npt.NDArray[Any] = np.zeros(env.num_envs, np.int64)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> Observation:

@@ -15,14 +15,15 @@ from scripts.common import SeededArgs, show
 
 if TYPE_CHECKING:
     from scripts.experiments.cases import Case
+    from scripts.experiments.contenders import Contender
     from scripts.experiments.tenancy import Limits
-    from scripts.experiments.throttles import Throttle
-    from scripts.experiments.throttling_runs import Measurement, Trial
+    from scripts.experiments.throttling_runs import Entrant, Measurement, Trial
 
 EXAMPLE = """servegym benchmark throttling
   servegym benchmark throttling --quick
   servegym benchmark throttling --scenarios mine.yaml --contenders fcfs vtc rpm_kill wsc
   servegym benchmark throttling --contenders vtc rpm:requests_per_minute=20 --tuning-runs 0
+  servegym benchmark throttling --contenders vtc wsc --agent runs/train-throttling
   servegym benchmark throttling --cut-s 100 --slo-ttft 5 --isolation -o runs/fair"""
 
 FOLDER = Path("runs/benchmark-throttling")
@@ -41,6 +42,9 @@ class Args(SeededArgs):
     contenders: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Disciplines of the ladder, or schedulers; with parameters like
     `rpm:requests_per_minute=20` they are not tuned. Without any, the whole ladder."""
+    agent: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...")] = ()
+    """Folders of trained policies (`servegym train throttling`); they take part as one more row
+    each."""
     reference: str = "vtc"
     """Contender that the others are compared with."""
     seeds: int | None = None
@@ -100,6 +104,10 @@ def main(args: Args) -> int:
         _seeds(args),
         _measure(args),
     )
+    if args.agent:
+        from scripts.experiments.throttling_agent import agents
+
+        contenders += agents(args.agent, [case.scenario for case in cases])
     drawn = _drawn(args, contenders)
     workers = usable_cpus() if args.workers is None else args.workers
     if workers < 1:
@@ -216,7 +224,7 @@ def _shortened(case: Case, name: str, changes: dict[str, Any]) -> Case:
     return preset_case(name, few, changes)
 
 
-def _contenders(args: Args) -> list[Throttle]:
+def _contenders(args: Args) -> list[Entrant]:
     from scripts.experiments.throttles import LADDER, Throttle
 
     _find_router(args.router)
@@ -238,7 +246,7 @@ def _reference(args: Args) -> str:
     return Throttle.parse(args.reference, args.router).label
 
 
-def _drawn(args: Args, contenders: Sequence[Throttle]) -> list[str]:
+def _drawn(args: Args, contenders: Sequence[Entrant]) -> list[str]:
     names = [contender.label for contender in contenders]
     for name in args.timelines:
         if name not in names:
@@ -258,7 +266,7 @@ def _seeds(args: Args) -> range:
     return seeds("evaluation", count, args.seed)
 
 
-def _tuning_runs(args: Args, contenders: Sequence[Throttle]) -> int:
+def _tuning_runs(args: Args, contenders: Sequence[Entrant]) -> int:
     from scripts.experiments.progress import say
     from scripts.experiments.throttles import TUNING_RUNS
 
@@ -276,9 +284,9 @@ def _tuning_runs(args: Args, contenders: Sequence[Throttle]) -> int:
     return runs
 
 
-def _choices(contenders: Sequence[Throttle], runs: int) -> list[list[Throttle]]:
+def _choices(contenders: Sequence[Entrant], runs: int) -> list[list[Contender]]:
     """The settings among which each contender has a choice."""
-    found = [contender.candidates(runs) for contender in contenders]
+    found = [list(contender.candidates(runs)) for contender in contenders]
     return [some for some in found if len(some) > 1]
 
 

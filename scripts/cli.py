@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "compare ways to share an overloaded service",
     ),
     "train routing": ("scripts.train", "train a routing policy by reinforcement learning"),
+    "train throttling": (
+        "scripts.train_throttling",
+        "train a throttling policy by reinforcement learning",
+    ),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
     "validate": ("scripts.validate", "hold the simulator against measurements of real engines"),
     "fit-cost-model": ("scripts.fit_cost_model", "fit the GPU cost models to measurements"),

@@ -208,6 +208,12 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
             raise gymnasium.error.ResetNeeded("call reset() before result()")
         return self._copy.result()
 
+    def metrics(self) -> dict[str, float]:
+        """Summary of the episode so far, `episode_metrics` at its end."""
+        if self.simulation is None:
+            raise gymnasium.error.ResetNeeded("call reset() before metrics()")
+        return self._copy.metrics()
+
     def render(self) -> npt.NDArray[np.uint8] | None:
         """Draw the instances (waiting, running, KV) and the latency so far."""
         if self.render_mode is None:

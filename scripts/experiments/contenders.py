@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from envs.scenarios import Scenario
 from envs.simulator import Result, RoutingPolicy
@@ -87,9 +87,11 @@ class Agent:
 
     Attributes:
         folder: Folder of the training run.
+        env: The environment that it must have been trained on.
     """
 
     folder: Path
+    env: ClassVar[str] = "ServeGym/Routing-v0"
 
     @property
     def label(self) -> str:
@@ -109,8 +111,9 @@ class Agent:
         """See that the folder holds a policy that can serve scenarios, before anything is run.
 
         Raises:
-            ValueError: There is no such folder, it holds no policy, a file of it is faulty, or a
-                fleet is larger than those that the policy was trained for.
+            ValueError: There is no such folder, it holds no policy, a file of it is faulty, the
+                policy is one of another environment, or a fleet is larger than those that it was
+                trained for.
         """
         self._see_folder()
         try:
@@ -131,7 +134,13 @@ class Agent:
                 f"--agent {self.folder} holds no trained policy: {found / 'policy.json'} is missing"
             )
         files.read_weights(found)
-        most = files.read_policy_config(found).max_instances
+        config = files.read_policy_config(found)
+        if config.env != self.env:
+            raise ValueError(f"--agent {self.folder} was trained on {config.env}, not {self.env}")
+        self._check_sizes(config, scenarios)
+
+    def _check_sizes(self, config: Any, scenarios: Sequence[Scenario]) -> None:
+        most = config.max_instances
         for scenario in scenarios:
             count = sum(group.count for group in scenario.fleet.groups.values())
             if count > most:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agents.runs import Run
-from agents.settings import ROUTING, RunConfig, load_hyperparameters
+from agents.settings import ROUTING, RoutingConfig, load_hyperparameters
 from agents.training import Outcome, train
 from envs.scenarios import load_scenario
 
@@ -30,9 +30,9 @@ def small_scenario(instances=2, requests=60):
     )
 
 
-def small_config(seed=0, **changes) -> RunConfig:
+def small_config(seed=0, **changes) -> RoutingConfig:
     values = load_hyperparameters(ROUTING, changes=SMALL | changes)
-    return RunConfig(seed=seed, scenario=small_scenario(), hyperparameters=values)
+    return RoutingConfig(seed=seed, scenario=small_scenario(), hyperparameters=values)
 
 
 def train_small(folder: Path, seed=0, **changes) -> Outcome:

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from agents.evaluation import play, run_agent
+from agents.evaluation import run_agent
 from agents.model_files import load_policy, read_policy_config
+from agents.play import play
 from baselines.routing import router
 from envs.routing.env import RoutingEnv
 from envs.scenarios import seeds

@@ -17,15 +17,14 @@ from hypothesis import strategies as st
 
 from agents.callbacks import best_score
 from agents.model_files import (
-    Policy,
     load_optimiser,
-    network_arguments,
     put_weights,
     read_policy_config,
     read_weights,
     save_optimiser,
     save_policy,
 )
+from agents.networks import MaskedPolicy, network_arguments
 from agents.runs import Run
 from envs.routing.env import RoutingEnv
 from tests.agents.small import small_config
@@ -46,14 +45,14 @@ DTYPES = st.sampled_from("F16 BF16 F64 I8 I64 U64 BOOL F8_E4M3 F8_E5M2 F8_E8M0 F
 
 
 @pytest.fixture(scope="module")
-def policy() -> Policy:
+def policy() -> MaskedPolicy:
     env = RoutingEnv(small_config().scenario)
     arguments = network_arguments([16], "tanh")
-    return Policy(env.observation_space, env.action_space, lambda _: 1e-3, **arguments)
+    return MaskedPolicy(env.observation_space, env.action_space, lambda _: 1e-3, **arguments)
 
 
 @pytest.fixture(scope="module")
-def folder(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(policy: MaskedPolicy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("policy")
     config = small_config()
     save_policy(path, policy, config, RoutingEnv(config.scenario), 7)
@@ -133,7 +132,7 @@ def test_policy_config(effort: Effort, copied: Path) -> None:
 
 
 @efforts
-def test_weights(effort: Effort, copied: Path, policy: Policy) -> None:
+def test_weights(effort: Effort, copied: Path, policy: MaskedPolicy) -> None:
     path, about = copied / "policy.safetensors", copied / "policy.json"
     whole, plain = path.read_bytes(), json.loads(about.read_text())
 
@@ -149,7 +148,7 @@ def test_weights(effort: Effort, copied: Path, policy: Policy) -> None:
 
 
 @efforts
-def test_optimiser(effort: Effort, copied: Path, policy: Policy) -> None:
+def test_optimiser(effort: Effort, copied: Path, policy: MaskedPolicy) -> None:
     path = copied / "optimiser.safetensors"
     whole = path.read_bytes()
     optimiser = torch.optim.Adam(policy.parameters())

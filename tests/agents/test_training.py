@@ -12,9 +12,9 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.callbacks import EPISODE_METRICS
 from agents.evaluation import validate_baselines
 from agents.model_files import read_weights
+from agents.problems.routing import RoutingProblem
 from agents.runs import Run, replacing
 from agents.settings import ROUTING, load_hyperparameters
 from agents.training import train
@@ -64,13 +64,13 @@ def test_validation_episodes_are_those_of_no_other_purpose(trained):
     best = json.loads((trained.folder / "best" / "score.json").read_text())
     means = [np.mean([float(r["e2e_mean_s"]) for r in rows[i : i + 2]]) for i in (2, 4)]
     assert best["e2e_mean_s"] == pytest.approx(min(means))
-    assert trained.validation_s["best"] == best["e2e_mean_s"]
-    assert {"round_robin", "jsq", "pull_sjf", "final"} <= set(trained.validation_s)
+    assert trained.validation["best"] == best["e2e_mean_s"]
+    assert {"round_robin", "jsq", "pull_sjf", "final"} <= set(trained.validation)
 
 
 def test_scalars_are_logged_and_each_is_defined(trained):
     found = scalars(trained.folder)
-    for name in EPISODE_METRICS:
+    for name in RoutingProblem.metrics:
         assert found[f"episode/{name}"]
         assert [point.step for point in found[f"validation/{name}"]] == [0, 1024, 2048]
     shares = [found[f"action/{name}"] for name in ("instance_0", "instance_1", "hold")]
@@ -209,7 +209,7 @@ def test_what_lies_beyond_the_checkpoint_is_forgotten(tmp_path):
     assert [int(row["steps"]) for row in rows] == [0, 0, 512, 512]
     assert not (run.folder / "best").exists()
     assert not (run.folder / "final").exists()
-    assert "best" not in stopped.validation_s
+    assert "best" not in stopped.validation
     outcome = train(config, run, resume=True)
     assert outcome.steps == 1024
     with run.validation.open(newline="") as file:

@@ -86,20 +86,20 @@ def policy_folder(tmp_path, most):
     pytest.importorskip("torch")
     from safetensors.torch import save
 
-    from agents.model_files import PolicyConfig, observed_features
+    from agents.policy_config import RoutingPolicyConfig, routing_features
 
     folder = tmp_path / f"agent-{most}"
     folder.mkdir()
     weights = save({})
     (folder / "policy.safetensors").write_bytes(weights)
-    config = PolicyConfig(
+    config = RoutingPolicyConfig(
         net_arch=[4],
         activation="tanh",
         window=1,
         max_instances=most,
         queue_order="fcfs",
         decision_interval_s=0.0,
-        features=observed_features(),
+        features=routing_features(),
         steps=1,
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
