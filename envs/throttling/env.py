@@ -84,6 +84,7 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
         ttft_slo_s: Seconds in which a light tenant's call must have its first token.
         light_calls: Fewer calls in the minute up to its latest make a light tenant.
         defer_s: Seconds until a deferred call comes again.
+        patience_s: Seconds after which a deferred call is given up, with its interaction.
         skip_ahead: Waiting calls that don't fit which an admission may pass over.
         render_mode: `rgb_array` or `human`.
 
@@ -119,6 +120,7 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
         ttft_slo_s: float = 10.0,
         light_calls: int = 10,
         defer_s: float = 5.0,
+        patience_s: float = 300.0,
         skip_ahead: int = 0,
         render_mode: str | None = None,
     ) -> None:
@@ -137,6 +139,7 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
             ttft_slo_s=ttft_slo_s,
             light_calls=light_calls,
             defer_s=defer_s,
+            patience_s=patience_s,
             skip_ahead=skip_ahead,
         )
         self.action_space = self._task.action_space()

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from envs.common.features import box
 from envs.scenarios import SEEDS, Scenario, load_scenario
-from envs.simulator import EngineConfig, Result, Simulation
+from envs.simulator import EngineConfig, Result, Retry, Simulation
 from envs.simulator.columns import seconds_to_ps
 from envs.throttling import transition
 from envs.throttling.gates import ASKED, TUNED
@@ -72,6 +72,7 @@ class Task:
         ttft_slo_s: float = 10.0,
         light_calls: int = 10,
         defer_s: float = 5.0,
+        patience_s: float = 300.0,
         skip_ahead: int = 0,
     ) -> None:
         if interface not in INTERFACES:
@@ -85,6 +86,7 @@ class Task:
             ("horizon_s", horizon_s),
             ("interaction_slo_s", interaction_slo_s),
             ("ttft_slo_s", ttft_slo_s),
+            ("patience_s", patience_s),
         ):
             if not seconds > 0:
                 raise ValueError(f"{name} must be positive, not {seconds}")
@@ -95,6 +97,7 @@ class Task:
         self.rows, self.interval_s, self.horizon_s = tenants, interval_s, horizon_s
         self.interaction_slo_s, self.ttft_slo_s = interaction_slo_s, ttft_slo_s
         self.light_calls, self.defer_s, self.skip_ahead = light_calls, defer_s, skip_ahead
+        self.patience_s = patience_s
         self._settings: dict[str, _Setting] = {}
 
     def action_space(self) -> spaces.Space[Any]:
@@ -167,11 +170,15 @@ class Task:
         table = scenario.requests(seed) if trace is None else scenario.complete(trace, seed)
         setting = self.setting(scenario)
         typical = np.array([setting.costs.get(name, 1.0) for name in table.application.names])
+        given = scenario.options(table, seed)
+        retry = given.get("retry") or Retry()
+        patience = min(self.patience_s, retry.patience_s)
         simulation = Simulation(
             table,
             setting.fleet,
-            **scenario.options(table, seed)
+            **given
             | {
+                "retry": replace(retry, patience_s=patience),
                 "gate": TUNED if self.interface == "tuner" else ASKED,
                 "weights": typical[table.application.codes],
                 "window": 1,

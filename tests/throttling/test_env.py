@@ -143,6 +143,15 @@ def test_a_deferred_call_comes_again_later() -> None:
     assert len(steps) - 2 == (np.asarray(env.result().table.call_index) == 0).sum()
 
 
+def test_a_call_that_is_deferred_for_ever_is_given_up() -> None:
+    env = make(interface="gate", defer_s=4.0, patience_s=10.0)
+    steps = play(env, lambda k: DEFER, seed=2)
+    table, status = env.result().table, env.result().requests["status"]
+    first = np.asarray(table.call_index) == 0
+    assert (status[first] == 7).all() and set(status[~first].tolist()) <= {0, 5}
+    assert len(steps) - 1 == 3 * first.sum()
+
+
 def test_the_tuner_throttles_new_interactions_of_heavy_tenants_alone() -> None:
     strict = np.array([-1, -1, -1, -1, -1, 1, -1, 1], np.float32)
     env = make()
