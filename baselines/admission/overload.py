@@ -26,7 +26,9 @@ def oit_as_coded(
     """
     if gate.fits == 1:
         return LET_IN
-    if traits.call_index == 0 and (tenant.recent >= gate.p0 or application.recent >= gate.p1):
+    over = tenant.recent >= gate.p0 or application.recent >= gate.p1
+    # One that was preempted has been served in part, and is not turned away.
+    if traits.call_index == 0 and request.admit_ps < 0 and over:
         return TURN_AWAY
     return WAIT
 

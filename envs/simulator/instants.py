@@ -28,6 +28,7 @@ from envs.simulator.memory import (
     traits,
     winner,
 )
+from envs.simulator.outcomes import note_turned_away
 from envs.simulator.router_queue import fits_some, join_router_queue
 from envs.simulator.view import iterations_done
 
@@ -66,6 +67,8 @@ def _arrive(s: Any, r: int) -> None:
     else:
         row.status = REJECTED_FLEET
         s.rejected += 1
+        if s.gated == 1:
+            note_turned_away(s, r)
 
 
 @inlined

@@ -39,6 +39,7 @@ from envs.simulator.memory import (
     traits,
 )
 from envs.simulator.order import sort_in_place
+from envs.simulator.outcomes import note_turned_away
 from envs.simulator.planning import plan
 from envs.simulator.policy import ROUTING_FUNCTION
 from envs.simulator.prediction import predicted_remaining
@@ -157,6 +158,7 @@ def carry_out(s: Any, action: int) -> bool:
         receive(s, i, r)
     else:
         if s.gated == 1:
+            note_turned_away(s, r)
             tell(s, r)
         if s.counted + s.gated > 0 and traits(s, r).entered == 1:
             tenants.depart(s, r)

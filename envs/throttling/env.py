@@ -31,9 +31,8 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
     the limits go by: above which share of KV limits hold, calls and prompt tokens a minute of
     middle and heavy tenants (above the median, and the upper tenth, of calls a minute), the
     exponent of the counter (tokens to typical calls), how far tenants in the midst of an
-    interaction are ahead, and in what time counters are forgotten. The scheduler below is
-    work-conserving, light tenants have no limit, and limits hold in overload and for new
-    interactions alone, so that no setting can starve anybody.
+    interaction are ahead, and in what time counters are forgotten. Tenants below the median have
+    no limit, and limits hold in overload and for new interactions alone.
 
     **gate**: a step is the first call of an interaction that arrives: admit it, defer it by
     `defer_s`, or reject it and its interaction. Later calls of an interaction are let in without
@@ -66,7 +65,8 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
     ## Starting state
     An empty fleet before the first arrival. Each reset draws a new workload from the scenario
     with a training seed taken from the environment's generator. Typical costs of applications
-    are those of another workload of the scenario (of its honest twin, where it has an adversary).
+    are those of another workload of the scenario (of its honest twin, where it has an adversary);
+    of a trace that is replayed, its own. The tuner's first interval is run with `NEUTRAL`.
 
     ## Episode end
     Termination: every call was served or turned away. Truncation: the simulated time reached

@@ -21,8 +21,10 @@ class Reward:
       cost of its application.
     * `waste`: minus the tokens of finished calls whose interaction lost a call, over those of a
       typical call.
-    * `fairness`: the decrease of the spread of the waiting tenants' counters, over the bound
-      2U of VTC's guarantee: a potential, so that it can't be farmed (Ng et al., 1999).
+    * `fairness`: the decrease of the spread of the waiting tenants' counters. Over an episode it
+      sums to nothing, so that it can't be farmed by going back and forth; it is a potential in
+      the sense of Ng et al. (1999) for a learner that does not discount. The tuner can lower the
+      spread by forgetting as well as by fair service.
     * `benign`: minus the calls turned away of light tenants, who send few a minute.
     * `late`: minus the calls of light tenants whose first token came late, or that were turned
       away.

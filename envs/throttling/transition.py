@@ -45,6 +45,7 @@ _HIGH = np.array([setting.high for setting in SETTINGS])
 _POWERS = np.array([setting.powers for setting in SETTINGS])
 _OPEN = np.array([setting.open for setting in SETTINGS])
 _NO_LIMIT = 1e18
+_MILLION = 1e6
 
 
 @compiled
@@ -130,7 +131,7 @@ def _account(e: Any, s: Any, gap: float) -> None:
     e.backlogged_gap = gap
     e.value = (sums.value - e.last_value) / e.typical_tokens
     e.waste = -e.wasted_tokens / e.typical_tokens
-    e.fairness = e.last_gap - gap
+    e.fairness = (e.last_gap - gap) * e.bound / _MILLION
     e.benign = -e.benign_throttles
     e.late = -e.light_late
     e.reward = (

@@ -186,11 +186,13 @@ def test_what_the_reward_counts_is_what_the_requests_show() -> None:
         assert reward == pytest.approx(sum(info["reward_terms"].values()))
 
 
-def test_the_fairness_term_is_a_potential() -> None:
-    steps = play(make(reward=Reward({"fairness": 3.0})), varied, seed=3)
+def test_the_fairness_term_is_the_spread_of_the_beginning() -> None:
+    env = make(reward=Reward({"fairness": 3.0}))
+    steps = play(env, varied, seed=3)
     total = sum(info["reward_terms"]["fairness"] for _, _, info in steps[1:])
     first = np.expm1(steps[0][0]["fleet"][[f.name for f in FLEET_FEATURES].index("gap")])
-    assert total == pytest.approx(3.0 * first, rel=1e-4, abs=1e-9)
+    bound = float(env._copy.row["bound"]) / 1e6
+    assert total == pytest.approx(3.0 * first * bound, rel=1e-4, abs=1e-9)
 
 
 def test_numbers_of_tenants_do_not_matter() -> None:
