@@ -179,6 +179,8 @@ def _tensors(data: bytes, path: Path) -> dict[str, torch.Tensor]:
         return parse_tensors(data)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from None
+    except KeyError as error:  # a type of numbers that torch does not have
+        raise ValueError(f"{path} holds numbers of an unknown type: {error}") from None
 
 
 def _same_tensors(
