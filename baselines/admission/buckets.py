@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from envs.simulator.gate import LET_IN, TURN_AWAY
+from envs.simulator.layout import MINUTE_PS
 
 THOUSAND = 1_000
-MINUTE_PS = 60 * 10**12
 
 
 def take_tokens(

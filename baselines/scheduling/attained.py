@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from baselines.scheduling.counters import MILLION
-from envs.simulator.scheduler import FINISH
+from envs.simulator.scheduler import FINISH, MILLION
 
 PS_PER_S = 1e12
 

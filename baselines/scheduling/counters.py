@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator.scheduler import ADMIT, FINISH, TOKENS
+from envs.simulator.scheduler import ADMIT, FINISH, MILLION, TOKENS
 
-MILLION = 1_000_000
 PROFILED_COST = (0.21001891, 0.10075395, 0.0039868, 0.00324733, 1.14601454)
 """Milliseconds on an A10G with a 7B model of x input and y output tokens: per x, per y, per x y,
 per y^2, and constant (OSDI 2024, artifact; the paper prints ten times these)."""

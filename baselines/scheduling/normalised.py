@@ -10,25 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from baselines.scheduling.counters import MILLION
-from envs.simulator.scheduler import ADMIT, FINISH, TOKENS
+from envs.simulator.scheduler import ADMIT, FINISH, MILLION, TOKENS
+from envs.throttling.service_counter import charge_normalised, open_interactions_first
 
-
-def charge_normalised(
-    event: int, start: int, end: int, request: Any, traits: Any, tenant: Any, scheduler: Any
-) -> int:
-    """Tokens over the typical cost of a call of the application, as they come.
-
-    `(p0 in + p3 system + p1 out) / weight ** p2`: the input at admission, the output token by
-    token. `traits.weight` is that of `application_weights`. A ratio of sums.
-    """
-    if event == ADMIT:
-        cost = scheduler.p0 * (request.prompt - traits.system) + scheduler.p3 * traits.system
-        return int(MILLION * cost / (traits.weight**scheduler.p2 * tenant.weight))
-    if event == TOKENS:
-        unit = MILLION * scheduler.p1 / (traits.weight**scheduler.p2 * tenant.weight)
-        return int(unit * end) - int(unit * start)
-    return 0
+__all__ = [
+    "charge_at_end",
+    "charge_normalised",
+    "charge_ratios",
+    "charge_ratios_at_end",
+    "open_interactions_first",
+]
 
 
 def charge_at_end(
@@ -71,15 +62,3 @@ def charge_ratios_at_end(
         ratio += scheduler.p1 * request.generated / traits.typical_output
         return int(MILLION * ratio / tenant.weight)
     return 0
-
-
-def open_interactions_first(
-    now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any
-) -> int:
-    """The smallest counter first, less a bonus for tenants in the middle of an interaction.
-
-    Those with a call in service that others of its interaction follow get `p4` cost units. With
-    a bonus beyond all counters they come first, as in FairServe's scheduler (artifact).
-    """
-    bonus = int(MILLION * scheduler.p4) if tenant.open > 0 else 0
-    return int(tenant.counter) - bonus

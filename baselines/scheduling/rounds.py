@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from baselines.scheduling.counters import MILLION
-from envs.simulator.scheduler import ADMIT, ARRIVE, TOKENS
+from envs.simulator.scheduler import ADMIT, ARRIVE, MILLION, TOKENS
 
 _PLACES = 1 << 24
 """Places in a round: more tenants than that share the last one."""

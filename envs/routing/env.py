@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from envs.common.viewer import RENDER_FPS
-from envs.routing.episode import Copy, Observation, Task
+from envs.common.single import CopyEnv
+from envs.routing.episode import Copy, Task
 from envs.routing.layout import RewardMode
 from envs.routing.reward import Reward
 from envs.scenarios import Scenario
-from envs.simulator import Result, Simulation
 from envs.simulator.config import QueueOrder
 from envs.workloads import RequestTable
 
 
-class RoutingEnv(gymnasium.Env[Any, Any]):
+class RoutingEnv(CopyEnv):
     """Route LLM requests to instances, one decision at a time.
 
     ## Description
@@ -100,11 +97,6 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
     * v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["rgb_array", "human"],
-        "render_fps": RENDER_FPS,
-    }
-
     def __init__(
         self,
         scenario: str | Path | Scenario = "router-kv6k-rate9",
@@ -119,9 +111,7 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         future: bool = False,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode is one of rgb_array, human or None, not {render_mode!r}")
-        self.render_mode = render_mode
+        self._set_render_mode(render_mode)
         self._task = Task(
             scenario,
             trace=trace,
@@ -136,7 +126,6 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         self.action_space = self._task.action_space()
         self.observation_space = self._task.observation_space()
         self._copy = Copy.alone(self._task)
-        self._viewer: Any = None
 
     @property
     def scenario(self) -> Scenario:
@@ -173,76 +162,6 @@ class RoutingEnv(gymnasium.Env[Any, Any]):
         """The action that holds."""
         return self._task.hold
 
-    @property
-    def simulation(self) -> Simulation | None:
-        """The simulation under the episode, None before the first."""
-        return self._copy.simulation
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode; see the class for `options`.
-
-        Raises:
-            ValueError: Unknown option, or a fleet larger than `max_instances`.
-        """
-        super().reset(seed=seed)
-        info = self._copy.begin(self.np_random, options or {})
-        if self.render_mode == "human":
-            self.render()
-        return self._copy.observation(), info
-
-    def step(
-        self, action: int | np.integer[Any]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Carry out one decision and run to the next.
-
-        Raises:
-            ResetNeeded: No episode has begun, or it has ended.
-        """
-        copy = self._copy
-        if copy.over:
-            raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset()")
-        copy.step(int(action))
-        terminated = bool(copy.row["ended"])
-        truncated = bool(copy.row["cut"]) and not terminated
-        copy.over = terminated or truncated
-        if terminated:
-            copy.check_clock()
-        info = copy.info()
-        if self.render_mode == "human":
-            self.render()
-        return copy.observation(), float(copy.row["reward"]), terminated, truncated, info
-
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Allowed actions, as sb3-contrib asks for them."""
         return self._copy.mask.astype(bool)
-
-    def result(self) -> Result:
-        """What has happened in the episode so far."""
-        if self.simulation is None:
-            raise gymnasium.error.ResetNeeded("call reset() before result()")
-        return self._copy.result()
-
-    def render(self) -> npt.NDArray[np.uint8] | None:
-        """Draw the instances (waiting, running, KV) and the latency so far."""
-        if self.render_mode is None:
-            gymnasium.logger.warn("render() needs render_mode='rgb_array' or 'human' at make()")
-            return None
-        if self.simulation is None:
-            raise gymnasium.error.ResetNeeded("call reset() before render()")
-        if self._viewer is None:
-            from envs.common.viewer import Viewer
-
-            self._viewer = Viewer(self.render_mode)
-        frame: npt.NDArray[np.uint8] | None = self._viewer.draw(self.simulation)
-        return frame
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._viewer is not None:
-            self._viewer.close()
-            self._viewer = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_viewer": None}

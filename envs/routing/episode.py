@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from envs.common.features import box
+from envs.common.traces import read_given
 from envs.routing import transition
 from envs.routing.layout import (
     ENV_DTYPE,
@@ -26,7 +27,7 @@ from envs.scenarios import SEEDS, Scenario, load_scenario
 from envs.simulator import EngineConfig, Result, Simulation
 from envs.simulator.columns import seconds_to_ps
 from envs.simulator.config import QueueOrder
-from envs.workloads import RequestTable, read_trace
+from envs.workloads import RequestTable
 
 Observation = dict[str, npt.NDArray[np.float32]]
 OPTIONS = {"scenario", "trace", "start_s", "duration_s", "workload_seed"}
@@ -59,7 +60,7 @@ class Task:
         if not horizon_s > 0:
             raise ValueError(f"horizon_s must be positive, not {horizon_s}")
         self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-        self.trace = _read(trace)
+        self.trace = read_given(trace)
         self.reward = reward if isinstance(reward, Reward) else Reward(reward)
         router = self.scenario.router
         self.window = router.window if window is None else window
@@ -151,7 +152,7 @@ class Task:
         return Simulation(table, fleet, **(scenario.options(table, seed) | own)), scenario
 
     def _workload(self, scenario: Scenario, options: Mapping[str, Any], seed: int) -> RequestTable:
-        trace = _read(options["trace"]) if "trace" in options else self.trace
+        trace = read_given(options["trace"]) if "trace" in options else self.trace
         if trace is None:
             table = scenario.requests(seed)
         else:
@@ -237,21 +238,14 @@ class Copy:
 
     def step(self, action: int) -> None:
         """Carry out one decision and run to the next."""
-        transition.step_one(self._address, action, False)
+        transition.step_one(self._address, int(action), False)
 
     def observation(self) -> Observation:
         """What is observed now, in arrays of its own."""
         return {key: buffer.copy() for key, buffer in self.buffers.items()}
 
-    def info(self) -> dict[str, Any]:
-        """The `info` of the last step, with the summary of an episode that is over."""
-        info = self.step_info()
-        if self.over:
-            info["episode_metrics"] = self.metrics()
-        return info
-
     def step_info(self) -> dict[str, Any]:
-        """The `info` of the last step alone."""
+        """The `info` of the last step."""
         row = self.row
         return {
             "action_mask": self.mask.copy(),
@@ -310,7 +304,3 @@ class Copy:
         self.__dict__.update(state)
         self._record = self._record.view(ENV_DTYPE)
         self._bind()
-
-
-def _read(trace: str | Path | RequestTable | None) -> RequestTable | None:
-    return read_trace(trace) if isinstance(trace, str | Path) else trace

@@ -12,7 +12,7 @@ from envs.simulator.layout import (
     CLOCK_END_PS,
     DROP,
     LET_IN,
-    PS_PER_S,
+    MINUTE_PS,
     REJECTED_GATE,
     REJECTED_INTERACTION,
     REJECTED_PATIENCE,
@@ -31,8 +31,6 @@ from envs.simulator.memory import (
 from envs.simulator.outcomes import note_arrival, note_turned_away
 from envs.simulator.router_queue import join_router_queue
 
-_WINDOW_PS = 60 * PS_PER_S
-
 
 @compiled
 def _log_tenant(s: Any, r: int) -> None:
@@ -44,7 +42,7 @@ def _log_tenant(s: Any, r: int) -> None:
     account.latest = r
     account.recent += 1
     account.recent_tokens += request(s, r).prompt
-    while s.now_ps - traits(s, account.oldest).logged_ps >= _WINDOW_PS:
+    while s.now_ps - traits(s, account.oldest).logged_ps >= MINUTE_PS:
         account.recent -= 1
         account.recent_tokens -= request(s, account.oldest).prompt
         account.oldest = traits(s, account.oldest).next_of_tenant
@@ -60,7 +58,7 @@ def _log_application(s: Any, r: int) -> None:
     account.latest = r
     account.recent += 1
     account.recent_tokens += request(s, r).prompt
-    while s.now_ps - traits(s, account.oldest).logged_ps >= _WINDOW_PS:
+    while s.now_ps - traits(s, account.oldest).logged_ps >= MINUTE_PS:
         account.recent -= 1
         account.recent_tokens -= request(s, account.oldest).prompt
         account.oldest = traits(s, account.oldest).next_of_application

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 PS_PER_S = 10**12
+MINUTE_PS = 60 * PS_PER_S
 NEVER = np.iinfo(np.int64).max
 CLOCK_END_PS = 9_200_000_000_000_000_000
 """Last moment at which anything may happen, a little below 2^63 ps: about 106 days."""

@@ -42,6 +42,8 @@ CHARGE_SIGNATURE = types.int64(types.int64, types.int64, types.int64, *_ROWS)
 _KINDS = {"static": KEYED, "dynamic": SCANNED, "tenant": BY_TENANT}
 _LIFTS = {"none": LIFT_NONE, "queued": LIFT_QUEUED, "last": LIFT_LAST}
 MOST_PARAMETERS = 8
+MILLION = 1_000_000
+"""Counters are in millionths of a unit of cost, whatever a scheduler takes for one."""
 
 
 call_rank = caller(RANK_SIGNATURE)

@@ -9,7 +9,7 @@ from envs.simulator.layout import (
     ARRIVE,
     LIFT_LAST,
     LIFT_NONE,
-    PS_PER_S,
+    MINUTE_PS,
     REJECTED_INTERACTION,
     REJECTED_LIMIT,
     TOKENS,
@@ -29,8 +29,6 @@ from envs.simulator.memory import (
 )
 from envs.simulator.scheduler import call_charge
 from envs.simulator.stretch import iterations_within
-
-_WINDOW_PS = 60 * PS_PER_S
 
 
 @compiled
@@ -130,7 +128,7 @@ def let_in(s: Any, r: int) -> int:
         return 0
     account, times = tenant(s, own.tenant), entries(s, own.tenant)
     oldest = account.entries % s.limit
-    if account.entries >= s.limit and times[oldest] > s.now_ps - _WINDOW_PS:
+    if account.entries >= s.limit and times[oldest] > s.now_ps - MINUTE_PS:
         if s.limit_kills == 1:
             killed(s, own.interaction)[0] = 1
         return REJECTED_LIMIT

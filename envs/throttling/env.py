@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from envs.common.viewer import RENDER_FPS
+from envs.common.single import CopyEnv
 from envs.scenarios import Scenario
-from envs.simulator import Result, Simulation
-from envs.throttling.episode import Copy, Observation, Task
+from envs.throttling.episode import Copy, Task
 from envs.throttling.layout import Interface
 from envs.throttling.reward import Reward
 from envs.workloads import RequestTable
 
 
-class ThrottlingEnv(gymnasium.Env[Any, Any]):
+class ThrottlingEnv(CopyEnv):
     """Throttle and schedule the calls of many tenants, fairly and usefully, in overload.
 
     ## Description
@@ -101,11 +98,6 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
     * v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["rgb_array", "human"],
-        "render_fps": RENDER_FPS,
-    }
-
     def __init__(
         self,
         scenario: str | Path | Scenario = "throttling-load-200",
@@ -124,9 +116,7 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
         skip_ahead: int = 0,
         render_mode: str | None = None,
     ) -> None:
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode is one of rgb_array, human or None, not {render_mode!r}")
-        self.render_mode = render_mode
+        self._set_render_mode(render_mode)
         self._task = Task(
             scenario,
             interface=interface,
@@ -145,7 +135,6 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
         self.action_space = self._task.action_space()
         self.observation_space = self._task.observation_space()
         self._copy = Copy.alone(self._task)
-        self._viewer: Any = None
 
     @property
     def interface(self) -> Interface:
@@ -157,85 +146,8 @@ class ThrottlingEnv(gymnasium.Env[Any, Any]):
         """The scenario of episodes whose reset names no other."""
         return self._task.scenario
 
-    @property
-    def simulation(self) -> Simulation | None:
-        """The simulation under the episode, None before the first."""
-        return self._copy.simulation
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode; see the class for `options`.
-
-        Raises:
-            ValueError: Unknown option.
-        """
-        super().reset(seed=seed)
-        info = self._copy.begin(self.np_random, options or {})
-        if self.render_mode == "human":
-            self.render()
-        return self._copy.observation(), info
-
-    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Carry out one decision and run to the next.
-
-        Raises:
-            ResetNeeded: No episode has begun, or it has ended.
-            ValueError: The tuner's action has another shape, or is not a number.
-        """
-        copy = self._copy
-        if copy.over:
-            raise gymnasium.error.ResetNeeded("the episode has not begun or is over: call reset()")
-        copy.step(action)
-        terminated = bool(copy.row["ended"])
-        truncated = bool(copy.row["cut"]) and not terminated
-        copy.over = terminated or truncated
-        if terminated:
-            copy.check_clock()
-        info = copy.step_info()
-        if copy.over:
-            info["episode_metrics"] = copy.metrics()
-        if self.render_mode == "human":
-            self.render()
-        return copy.observation(), float(copy.row["reward"]), terminated, truncated, info
-
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Allowed actions of the gate, as sb3-contrib asks for them."""
         if self.interface != "gate":
             raise AttributeError("every setting of the tuner is always allowed: it has no masks")
         return self._copy.mask.astype(bool)
-
-    def result(self) -> Result:
-        """What has happened in the episode so far."""
-        if self.simulation is None:
-            raise gymnasium.error.ResetNeeded("call reset() before result()")
-        return self._copy.result()
-
-    def metrics(self) -> dict[str, float]:
-        """Summary of the episode so far, `episode_metrics` at its end."""
-        if self.simulation is None:
-            raise gymnasium.error.ResetNeeded("call reset() before metrics()")
-        return self._copy.metrics()
-
-    def render(self) -> npt.NDArray[np.uint8] | None:
-        """Draw the instances (waiting, running, KV) and the latency so far."""
-        if self.render_mode is None:
-            gymnasium.logger.warn("render() needs render_mode='rgb_array' or 'human' at make()")
-            return None
-        if self.simulation is None:
-            raise gymnasium.error.ResetNeeded("call reset() before render()")
-        if self._viewer is None:
-            from envs.common.viewer import Viewer
-
-            self._viewer = Viewer(self.render_mode)
-        frame: npt.NDArray[np.uint8] | None = self._viewer.draw(self.simulation)
-        return frame
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._viewer is not None:
-            self._viewer.close()
-            self._viewer = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_viewer": None}

@@ -12,9 +12,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from envs.common.features import box
+from envs.common.traces import read_given
 from envs.scenarios import SEEDS, Scenario, load_scenario
 from envs.simulator import EngineConfig, Result, Retry, Simulation
 from envs.simulator.columns import seconds_to_ps
+from envs.simulator.scheduler import MILLION
 from envs.throttling import transition
 from envs.throttling.gates import ASKED, TUNED
 from envs.throttling.layout import (
@@ -30,8 +32,8 @@ from envs.throttling.layout import (
     Interface,
 )
 from envs.throttling.reward import Reward
-from envs.throttling.service_counter import MILLION, service_counter
-from envs.workloads import RequestTable, application_costs, read_trace
+from envs.throttling.service_counter import service_counter
+from envs.workloads import RequestTable, application_costs
 
 Observation = dict[str, npt.NDArray[np.float32]]
 OPTIONS = {"scenario", "trace", "workload_seed"}
@@ -91,7 +93,7 @@ class Task:
             if not seconds > 0:
                 raise ValueError(f"{name} must be positive, not {seconds}")
         self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-        self.trace = _read(trace)
+        self.trace = read_given(trace)
         self.interface: Interface = interface
         self.reward = reward or Reward()
         self.rows, self.interval_s, self.horizon_s = tenants, interval_s, horizon_s
@@ -166,7 +168,7 @@ class Task:
         scenario = chosen if isinstance(chosen, Scenario) else load_scenario(chosen)
         drawn = int(rng.integers(SEEDS["train"].start + 1, SEEDS["train"].stop))
         seed = int(options.get("workload_seed", drawn))
-        trace = _read(options["trace"]) if "trace" in options else self.trace
+        trace = read_given(options["trace"]) if "trace" in options else self.trace
         table = scenario.requests(seed) if trace is None else scenario.complete(trace, seed)
         setting = self.setting(scenario)
         typical = np.array([setting.costs.get(name, 1.0) for name in table.application.names])
@@ -352,7 +354,3 @@ class Copy:
         self.__dict__.update(state)
         self._record = self._record.view(ENV_DTYPE)
         self._bind()
-
-
-def _read(trace: str | Path | RequestTable | None) -> RequestTable | None:
-    return read_trace(trace) if isinstance(trace, str | Path) else trace

@@ -10,8 +10,9 @@ from numba import types
 
 from envs.simulator.jit import compiled
 from envs.simulator.judging import sense
-from envs.simulator.layout import PS_PER_S
+from envs.simulator.layout import MINUTE_PS
 from envs.simulator.memory import array_at, engine, gate, request, tenant, traits
+from envs.simulator.scheduler import MILLION
 from envs.throttling.layout import CALL_FEATURES, FLEET_FEATURES, TENANT_FEATURES
 
 _floats_at = array_at(types.Array(types.float32, 1, "C"))
@@ -23,8 +24,6 @@ _TENANT_SCALE = np.array([f.scale for f in TENANT_FEATURES])
 _TENANT_HIGH = np.array([f.high for f in TENANT_FEATURES])
 _CALL_SCALE = np.array([f.scale for f in CALL_FEATURES])
 _CALL_HIGH = np.array([f.high for f in CALL_FEATURES])
-_MILLION = 1e6
-_MINUTE_PS = 60.0 * PS_PER_S
 
 
 @compiled
@@ -55,7 +54,7 @@ def backlogged_gap(e: Any, s: Any) -> float:
 def _write_tenant(out: Any, at: int, s: Any, t: int, least: int) -> None:
     account = tenant(s, t)
     out[at] = 1.0
-    out[at + 1] = math.log1p(max(account.counter - least, 0) / _MILLION)
+    out[at + 1] = math.log1p(max(account.counter - least, 0) / MILLION)
     out[at + 2] = math.log1p(account.queued)
     out[at + 3] = math.log1p(account.running)
     out[at + 4] = math.log1p(account.open)
@@ -135,7 +134,7 @@ def _observe_tenants(e: Any, s: Any, least: int) -> int:
         at = rows * width
         out[at] = rest / active
         for f in range(1, width):
-            unit = _MILLION if f == 1 else 1e3 if f == 6 else 1.0
+            unit = MILLION if f == 1 else 1e3 if f == 6 else 1.0
             mean = math.log1p(sums[f - 1] / unit / rest)
             out[at + f] = min(mean / _TENANT_SCALE[f], _TENANT_HIGH[f])
     return waiting
@@ -154,7 +153,7 @@ def _observe_call(e: Any, s: Any, r: int, least: int) -> None:
     out[1] = math.log1p(row.predicted / 100.0)
     out[2] = math.log1p(own.weight)
     out[3] = math.log1p(own.later + 1.0)
-    out[4] = (s.now_ps - own.logged_ps) / _MINUTE_PS
+    out[4] = (s.now_ps - own.logged_ps) / MINUTE_PS
     out[5] = own.attempts
     for f in range(width):
         out[f] = min(out[f] / _CALL_SCALE[f], _CALL_HIGH[f])
@@ -179,7 +178,7 @@ def observe(e: Any, s: Any, clock_ps: int) -> float:
     out[6] = row.turned_away / max(s.arrived, 1)
     out[7] = row.wasted_tokens / max(row.served_tokens, 1)
     out[8] = math.log1p(gap)
-    out[9] = math.log1p(clock_ps / _MINUTE_PS)
+    out[9] = math.log1p(clock_ps / MINUTE_PS)
     for f in range(len(_FLEET_SCALE)):
         out[f] = min(out[f] / _FLEET_SCALE[f], _FLEET_HIGH[f])
     if e.tuner == 0:

@@ -1,9 +1,9 @@
 """FairServe's weighted service counter, whose settings may change while it runs.
 
-Counters are in millionths of a typical call. `p0` and `p1` are the costs of an input and an
-output token in typical calls of the average application, `traits.weight` how many of those a
-typical call of this one costs, and `p2` an exponent on it: with 1 a typical call of any
-application costs one (arXiv:2411.15997 Eq. 3), with 0 tokens count alike (VTC).
+Counters are in millionths of a typical call (arXiv:2411.15997 Eqs. 2 and 3). `p0` is the cost of
+a token of user input, `p1` of an output token, `p3` of a token of the system prompt. `p2` is an
+exponent on the typical cost: with 1 a typical call of any application costs one, with 0 tokens
+are charged as in VTC. The tenant's weight divides as in VTC, so it is 1 / E of Eq. 3.
 """
 
 from __future__ import annotations
@@ -11,40 +11,54 @@ from __future__ import annotations
 from typing import Any
 
 from envs.simulator import Scheduler
-from envs.simulator.scheduler import ADMIT, TOKENS
-
-MILLION = 1_000_000
-COUNTER_PARAMETERS = ("input_cost", "output_cost", "exponent", "bonus")
+from envs.simulator.scheduler import ADMIT, MILLION, TOKENS
 
 
-def charge_calls(
+def charge_normalised(
     event: int, start: int, end: int, request: Any, traits: Any, tenant: Any, scheduler: Any
 ) -> int:
-    """The input at admission, the output token by token."""
-    unit = MILLION / (traits.weight**scheduler.p2 * tenant.weight)
+    """Tokens over the typical cost of a call of the application, as they come.
+
+    `(p0 in + p3 system + p1 out) / weight ** p2`: the input at admission, the output token by
+    token. `traits.weight` is that of `application_weights`. A ratio of sums.
+    """
     if event == ADMIT:
-        return int(unit * scheduler.p0 * request.prompt)
+        cost = scheduler.p0 * (request.prompt - traits.system) + scheduler.p3 * traits.system
+        return int(MILLION * cost / (traits.weight**scheduler.p2 * tenant.weight))
     if event == TOKENS:
-        return int(unit * scheduler.p1 * end) - int(unit * scheduler.p1 * start)
+        unit = MILLION * scheduler.p1 / (traits.weight**scheduler.p2 * tenant.weight)
+        return int(unit * end) - int(unit * start)
     return 0
 
 
-def smallest_counter(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
-    """The smallest counter, less a bonus of `p3` typical calls in the midst of an interaction."""
-    bonus = int(MILLION * scheduler.p3) if tenant.open > 0 else 0
+def open_interactions_first(
+    now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any
+) -> int:
+    """The smallest counter first, less a bonus for tenants in the middle of an interaction.
+
+    Those with a call in service that others of its interaction follow get `p4` cost units. With
+    a bonus beyond all counters they come first, as in FairServe's scheduler (artifact).
+    """
+    bonus = int(MILLION * scheduler.p4) if tenant.open > 0 else 0
     return int(tenant.counter) - bonus
 
 
 def service_counter(typical_tokens: float, output_weight: float = 2.0) -> Scheduler:
-    """The scheduler, for a typical call of so many cost tokens (input + weight x output)."""
+    """The scheduler in units of a typical call of so many cost tokens.
+
+    Args:
+        typical_tokens: Input + `output_weight` x output tokens of the average call;
+            `traits.weight` is relative to it.
+        output_weight: Cost of an output token in input tokens.
+    """
     cost = 1.0 / typical_tokens
     return Scheduler(
         "service_counter",
-        smallest_counter,
+        open_interactions_first,
         kind="tenant",
-        charge=charge_calls,
+        charge=charge_normalised,
         lift="queued",
-        parameters=(cost, output_weight * cost, 1.0, 0.0),
-        parameter_names=COUNTER_PARAMETERS,
+        parameters=(cost, output_weight * cost, 1.0, cost, 0.0),
+        parameter_names=("input_cost", "output_cost", "exponent", "system_cost", "bonus"),
         source="FairServe, arXiv:2411.15997, Eq. 3, with an exponent and a bonus",
     )

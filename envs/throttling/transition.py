@@ -31,6 +31,7 @@ from envs.simulator.memory import (
 )
 from envs.simulator.order import sort_in_place
 from envs.simulator.router_queue import can_dispatch, request_fits
+from envs.simulator.scheduler import MILLION
 from envs.throttling.layout import ADMIT, DEFER, ENV_DTYPE, REJECT, SETTINGS, STEP_VALUES
 from envs.throttling.observation import observe
 
@@ -45,7 +46,6 @@ _HIGH = np.array([setting.high for setting in SETTINGS])
 _POWERS = np.array([setting.powers for setting in SETTINGS])
 _OPEN = np.array([setting.open for setting in SETTINGS])
 _NO_LIMIT = 1e18
-_MILLION = 1e6
 
 
 @compiled
@@ -107,7 +107,7 @@ def _tune(e: Any, s: Any) -> None:
     limits.p3 = _value_of(3, now[3])
     limits.p4 = _value_of(4, now[4])
     order.p2 = _value_of(5, now[5])
-    order.p3 = 0.0 if now[6] <= -1.0 else _value_of(6, now[6])
+    order.p4 = 0.0 if now[6] <= -1.0 else _value_of(6, now[6])
     _class_bounds(e, s)
 
 
@@ -131,7 +131,7 @@ def _account(e: Any, s: Any, gap: float) -> None:
     e.backlogged_gap = gap
     e.value = (sums.value - e.last_value) / e.typical_tokens
     e.waste = -e.wasted_tokens / e.typical_tokens
-    e.fairness = (e.last_gap - gap) * e.bound / _MILLION
+    e.fairness = (e.last_gap - gap) * e.bound / MILLION
     e.benign = -e.benign_throttles
     e.late = -e.light_late
     e.reward = (
