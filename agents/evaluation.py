@@ -11,7 +11,7 @@ import torch
 from agents.model_files import load_policy, read_policy_config
 from agents.networks import Policy
 from agents.play import play
-from agents.problems import PROBLEMS, environment, problem_of
+from agents.problems import environment, problem_of
 from agents.problems.base import Rows
 from agents.runs import Run
 from agents.settings import RunConfig
@@ -52,8 +52,7 @@ def run_agent(
     torch.set_num_threads(1)
     try:
         options = [{"trace": table, "scenario": scenario, "workload_seed": seed}]
-        rng, most = np.random.default_rng(seed), PROBLEMS[config.env].most_decisions
-        (played,) = play(policy, [env], options, rng, deterministic, most)
+        (played,) = play(policy, [env], options, np.random.default_rng(seed), deterministic)
     finally:
         torch.set_num_threads(torch_threads)
     return replace(played.result, router=f"agent:{Path(run_folder).resolve().name}")
@@ -84,7 +83,7 @@ def validate(policy: Policy, config: RunConfig, deterministic: bool = True) -> R
     envs = [problem.make_env(scenario) for scenario, _ in chosen]
     options = [{"workload_seed": seed} for _, seed in chosen]
     rng = np.random.default_rng(config.seed)
-    played = play(policy, envs, options, rng, deterministic, problem.most_decisions)
+    played = play(policy, envs, options, rng, deterministic)
     return [
         {"seed": float(seed)} | problem.row(p) for (_, seed), p in zip(chosen, played, strict=True)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +17,6 @@ from envs.simulator import Result
 
 Actor = Callable[[Sequence[Observation], "npt.NDArray[np.bool_] | None"], Sequence[Any]]
 """From observations, and their (n, actions) masks where there are any, to an action for each."""
-
-Limit = Callable[[Any], float]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,6 @@ def play(
     options: Sequence[dict[str, Any]],
     rng: np.random.Generator,
     deterministic: bool = True,
-    most: Limit = lambda env: math.inf,
 ) -> list[Played]:
     """One episode in each environment, the policy deciding for all of them at once.
 
@@ -64,8 +60,6 @@ def play(
         options: Options of each one's reset.
         rng: Draws the sampled actions.
         deterministic: Take the most probable action instead of a sampled one.
-        most: Gives the decisions after which an environment's episode is left, as a policy might
-            draw it out for ever.
 
     Returns:
         The episodes, in the order of the environments.
@@ -80,18 +74,16 @@ def play(
                 return _choose(policy, batch, masks, rng, deterministic)
             return _set(policy, batch, rng, deterministic)
 
-    return play_with(act, envs, options, most)
+    return play_with(act, envs, options)
 
 
 def play_with(
     act: Actor,
     envs: Sequence[Any],
     options: Sequence[dict[str, Any]],
-    most: Limit = lambda env: math.inf,
 ) -> list[Played]:
     """As `play`, with any rule."""
     observations = [env.reset(options=o)[0] for env, o in zip(envs, options, strict=True)]
-    limits = [most(env) for env in envs]
     space = envs[0].action_space
     discrete = isinstance(space, spaces.Discrete)
     counts = np.zeros((len(envs), space.n if discrete else space.shape[0]), np.float64)
@@ -115,8 +107,6 @@ def play_with(
             rewards[i] += reward
             if terminated or truncated:
                 metrics[i] = info["episode_metrics"]
-            elif decisions[i] >= limits[i]:
-                metrics[i] = envs[i].metrics()
             else:
                 left.append(i)
         active = left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -217,11 +217,19 @@ def _cases(args: Args) -> list[Case]:
 
 
 def _shortened(case: Case, name: str, changes: dict[str, Any]) -> Case:
+    """The case with fewer requests in a shorter time, so that the load stays what it was."""
     from scripts.experiments.cases import preset_case
 
     most = getattr(case.scenario.workload, "requests", None)
     few = _QUICK_REQUESTS if most is None else min(most, _QUICK_REQUESTS)
-    return preset_case(name, few, changes)
+    short = preset_case(name, few, changes)
+    workload = short.scenario.workload
+    duration_s = getattr(workload, "duration_s", None)
+    if most is None or duration_s is None:
+        return short
+    update = {"duration_s": max(round(duration_s * few / most), 1)}
+    workload = workload.model_copy(update=update)
+    return replace(short, scenario=short.scenario.model_copy(update={"workload": workload}))
 
 
 def _contenders(args: Args) -> list[Entrant]:

@@ -96,11 +96,6 @@ class Problem(ABC):
         """Whether actions have masks."""
         return True
 
-    @classmethod
-    def most_decisions(cls, env: Any) -> float:
-        """Decisions after which the episode that an environment has begun is left."""
-        return math.inf
-
     def network(self) -> dict[str, Any]:
         """Arguments of the policy's constructor."""
         values = self._config.hyperparameters

@@ -35,7 +35,6 @@ VERDICTS = ("admit", "defer", "reject")
 # Calls a minute; and the share of KV above which limits hold, as low as it goes, since slots
 # rather than KV run out on most presets.
 _HEAVY_CALLS, _FULL_KV = 20.0, 0.3
-_MOST_DECISIONS = 1.5
 
 
 class ThrottlingProblem(Problem):
@@ -96,13 +95,6 @@ class ThrottlingProblem(Problem):
             return super().network()
         return super().network() | {"log_std_init": self.config.hyperparameters.log_std_init}
 
-    @classmethod
-    def most_decisions(cls, env: Any) -> float:
-        """More than a sound gate takes; one that defers for ever would never end."""
-        if env.interface == "tuner":
-            return math.inf
-        return _MOST_DECISIONS * len(env.simulation.table)
-
     def step_log(self, env: Any) -> StepLog:
         """Mean settings or shares of verdicts, and terms and costs of the reward."""
         return _StepLog(self.names, self.masked, self.config.hyperparameters.reward_scale)
@@ -119,7 +111,7 @@ class ThrottlingProblem(Problem):
         for scenario, seed in self.validation():
             env = self.make_env(scenario)
             for name, act in rules(self.config.interface).items():
-                (played,) = play_with(act, [env], [{"workload_seed": seed}], self.most_decisions)
+                (played,) = play_with(act, [env], [{"workload_seed": seed}])
                 found[name].append({"seed": float(seed)} | self.row(played))
         return found
 

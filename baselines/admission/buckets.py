@@ -55,6 +55,31 @@ def take_tokens(
     return LET_IN
 
 
+def take_turn(
+    now_ps: int,
+    request: Any,
+    traits: Any,
+    tenant: Any,
+    application: Any,
+    interaction: Any,
+    gate: Any,
+) -> int:
+    """`p0` calls a tenant in each minute of the clock, as gateways count them.
+
+    Calls in the middle of an interaction are let in, and counted, whatever is left, where `p1` is
+    1. `tenant.g0` is the minute, from 1 on, `g1` the calls that were let in.
+    """
+    minute = now_ps // MINUTE_PS + 1
+    if tenant.g0 != minute:
+        tenant.g0 = minute
+        tenant.g1 = 0
+    middle = gate.p1 == 1.0 and traits.call_index > 0
+    if tenant.g1 >= gate.p0 * tenant.weight and not middle:
+        return TURN_AWAY
+    tenant.g1 += 1
+    return LET_IN
+
+
 def settle_tokens(
     now_ps: int,
     request: Any,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from baselines.admission.buckets import note_use, settle_tokens, share_of_cap, take_tokens
+from baselines.admission.buckets import (
+    note_use,
+    settle_tokens,
+    share_of_cap,
+    take_tokens,
+    take_turn,
+)
 from baselines.admission.overload import (
     give_up_late,
     hold_back,
+    note_band,
     oit_as_coded,
     oit_as_published,
     queue_limit,
@@ -21,6 +28,13 @@ _BUCKET = (
 _BANDS = ("calls_of_second_band", "calls_of_third_band")
 
 _ALL = (
+    Gate(
+        "rpm",
+        arrive=take_turn,
+        parameters=(10.0, 0.0),
+        parameter_names=("requests_per_minute", "spare_interactions"),
+        source="gateways: requests a tenant in each minute of the clock; clients can retry",
+    ),
     Gate(
         "token_bucket",
         arrive=take_tokens,
@@ -79,6 +93,7 @@ _ALL = (
     ),
     Gate(
         "soft_ceiling",
+        arrive=note_band,
         look=soft_ceiling,
         senses=True,
         parameters=(10.0, 30.0),
@@ -87,6 +102,7 @@ _ALL = (
     ),
     Gate(
         "hold_back",
+        arrive=note_band,
         look=hold_back,
         senses=True,
         parameters=(10.0, 30.0, 1.0, 0.6),

@@ -70,6 +70,24 @@ def give_up_late(
     return LET_IN if gate.fits == 1 else WAIT
 
 
+def note_band(
+    now_ps: int,
+    request: Any,
+    traits: Any,
+    tenant: Any,
+    application: Any,
+    interaction: Any,
+    gate: Any,
+) -> int:
+    """Note the band of a tenant, of 3, in `tenant.g0`: by its calls in the minute up to this one.
+
+    One band lower with more than `p0` of them, two with more than `p1`. A call's band is its
+    tier; one of the first tier has the band of its tenant.
+    """
+    tenant.g0 = (1 if tenant.recent > gate.p0 else 0) + (1 if tenant.recent > gate.p1 else 0)
+    return LET_IN
+
+
 def soft_ceiling(
     now_ps: int,
     request: Any,
@@ -82,15 +100,12 @@ def soft_ceiling(
     """The llm-d router's soft reflective ceiling: the lower its band, the sooner a call waits.
 
     Band i of 3 waits above the saturation 1 - i / 2 x saturation, but one in every
-    `saturation / (1 - saturation)` attempts is let through. A call's band is its tier; one of the
-    first tier is a band lower where its tenant has sent more than `p0` calls in the minute, and
-    two where more than `p1`. `gate.m1` and `m2` count the attempts of the lower bands.
+    `saturation / (1 - saturation)` attempts is let through. `gate.m1` and `m2` count the attempts
+    of the lower bands. Goes with `las_bands`, so that no call waits behind one of a lower band.
     """
     if gate.fits == 0:
         return WAIT
-    band = request.tier
-    if band == 0:
-        band = (1 if tenant.recent > gate.p0 else 0) + (1 if tenant.recent > gate.p1 else 0)
+    band = request.tier if request.tier > 0 else tenant.g0
     level = gate.saturation
     if level <= 1.0 - band * level / 2.0:
         return LET_IN
@@ -119,13 +134,11 @@ def hold_back(
 ) -> int:
     """The llm-d router's priority hold-back: band i of 3 waits above a ceiling of its own.
 
-    `p2 - i (p2 - p3) / 2` of saturation; bands are those of `soft_ceiling`.
+    `p2 - i (p2 - p3) / 2` of saturation; bands are those of `note_band`. Goes with `las_bands`.
     """
     if gate.fits == 0:
         return WAIT
-    band = request.tier
-    if band == 0:
-        band = (1 if tenant.recent > gate.p0 else 0) + (1 if tenant.recent > gate.p1 else 0)
+    band = request.tier if request.tier > 0 else tenant.g0
     ceiling = gate.p2 - band * (gate.p2 - gate.p3) / 2.0
     return LET_IN if gate.saturation <= ceiling else WAIT
 
@@ -142,9 +155,11 @@ def queue_limit(
     """Kubernetes' API Priority and Fairness, one priority level: a queue a tenant, of `p0` calls.
 
     A call that finds its queue full is turned away. With fair queuing by virtual time, which is
-    the scheduler's part (`vtc_predict`), and `seat_limit`. Tenants have queues of their own: with
-    fewer queues than tenants, shuffle sharding makes that likely, not certain.
+    the scheduler's part (`vtc_predict_seats`), and `seat_limit`. Tenants have queues of their own:
+    with fewer queues than tenants, shuffle sharding makes that likely, not certain. The seats of
+    a tenant are noted in `tenant.g0`, where the scheduler finds them.
     """
+    tenant.g0 = int(gate.p1)
     return TURN_AWAY if tenant.queued >= gate.p0 else LET_IN
 
 
@@ -157,7 +172,10 @@ def seat_limit(
     interaction: Any,
     gate: Any,
 ) -> int:
-    """A tenant may hold `p1` seats, and borrow more while the share of KV in use is below `p2`."""
+    """A tenant may hold `p1` seats, and borrow more while the share of KV in use is below `p2`.
+
+    Goes with `vtc_predict_seats`, so that nobody waits behind a tenant without a seat.
+    """
     if gate.fits == 0:
         return WAIT
     return WAIT if tenant.running >= gate.p1 and gate.kv >= gate.p2 else LET_IN

@@ -7,6 +7,8 @@ from typing import Any
 from envs.simulator.scheduler import FINISH, MILLION
 
 PS_PER_S = 1e12
+BAND = 2 * 10**15
+"""More than all scores of `least_attained`."""
 
 
 def charge_attained(
@@ -44,7 +46,8 @@ def survey_attained(now_ps: int, request: Any, traits: Any, tenant: Any, schedul
 def least_attained(now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any) -> int:
     """The highest score first: `p3 (1 - attained) + (1 - p3) wait of the head`.
 
-    Both are normalised to 0 .. 1 between the least and the most of the tenants that wait.
+    Both are normalised to 0 .. 1 between the least and the most of the tenants that wait. With
+    `p4` calls of a higher band go first; an admission policy notes a tenant's in `tenant.g0`.
     """
     age = (now_ps - tenant.seen) / (PS_PER_S * scheduler.p2)
     attained, wait = 0.0, 0.0
@@ -53,4 +56,8 @@ def least_attained(now_ps: int, request: Any, traits: Any, tenant: Any, schedule
     if scheduler.m2 > scheduler.m3:
         wait = (now_ps - request.arrival_ps - scheduler.m3) / (scheduler.m2 - scheduler.m3)
     score = scheduler.p3 * (1.0 - attained) + (1.0 - scheduler.p3) * wait
-    return -int(1e15 * score)
+    # Bands of calls, the highest first: p4 is 1 where the admission policy knows them.
+    band = 0
+    if scheduler.p4 > 0:
+        band = request.tier if request.tier > 0 else tenant.g0
+    return BAND * band - int(1e15 * score)

@@ -12,6 +12,7 @@ from baselines.scheduling.counters import (
     charge_profile,
     charge_tokens,
     smallest_counter,
+    smallest_counter_with_seats,
 )
 from baselines.scheduling.deadlines import (
     charge_rates,
@@ -38,6 +39,7 @@ FAIRSERVE_SOURCE = "FairServe, arXiv:2411.15997"
 _TOKENS = ("input_weight", "output_weight")
 _AHEAD = (*_TOKENS, "memory", "per_tenant")
 _NORMAL = (*_TOKENS, "exponent", "system_weight")
+_ATTAINED = (*_TOKENS, "half_life_s", "attained_share", "bands")
 _PROFILE = ("per_input", "per_output", "per_product", "per_output_squared", "constant")
 
 EVER = 1e9
@@ -95,6 +97,14 @@ _ALL = (
         f"{VTC_SOURCE}, artifact: the tenant's running mean is charged ahead",
         parameters=(1.0, 2.0, 4.0, 1.0),
         parameter_names=_AHEAD,
+    ),
+    _counting(
+        "vtc_predict_seats",
+        charge_ahead,
+        "vtc_predict with seats of a tenant; goes with the gate `fair_queues`",
+        parameters=(1.0, 2.0, 4.0, 1.0),
+        parameter_names=_AHEAD,
+        rank=smallest_counter_with_seats,
     ),
     _counting(
         "vtc_predicted",
@@ -165,8 +175,18 @@ _ALL = (
         rank=least_attained,
         survey=survey_attained,
         lift="none",
-        parameters=(1.0, 2.0, 60.0, 0.8),
-        parameter_names=(*_TOKENS, "half_life_s", "attained_share"),
+        parameters=(1.0, 2.0, 60.0, 0.8, 0.0),
+        parameter_names=_ATTAINED,
+    ),
+    _counting(
+        "las_bands",
+        charge_attained,
+        "las by bands of tenants, as in the llm-d router; goes with its gates",
+        rank=least_attained,
+        survey=survey_attained,
+        lift="none",
+        parameters=(1.0, 2.0, 60.0, 0.8, 1.0),
+        parameter_names=_ATTAINED,
     ),
     Scheduler(
         "justitia",

@@ -22,6 +22,14 @@ def smallest_counter(now_ps: int, request: Any, traits: Any, tenant: Any, schedu
     return int(tenant.counter)
 
 
+def smallest_counter_with_seats(
+    now_ps: int, request: Any, traits: Any, tenant: Any, scheduler: Any
+) -> int:
+    """The same; tenants with `tenant.g0` requests in service or more come behind all others."""
+    # Half the range of integers, which no counter comes near.
+    return int(tenant.counter) + (2**62 if tenant.running >= tenant.g0 else 0)
+
+
 def charge_tokens(
     event: int, start: int, end: int, request: Any, traits: Any, tenant: Any, scheduler: Any
 ) -> int:

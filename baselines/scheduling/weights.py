@@ -147,11 +147,12 @@ def weights_for(
     """What a simulation with that scheduler takes as `weights`; arguments as `traits_for`.
 
     Returns:
-        `application_weights` of the table for FairServe's counters, None for the others, which do
-        not read weights.
+        `application_weights` of the table for FairServe's counters, at the costs of tokens that
+        they charge; None for the others, which do not read weights.
     """
     if scheduler.charge in (charge_normalised, charge_at_end):
-        return application_weights(table, history=history)
+        user, output, _, system = scheduler.parameters[:4]
+        return application_weights(table, "mean", user, system, output, history)
     return None
 
 

@@ -226,10 +226,11 @@ def next_admission(s: Any, i: int) -> int:
         if s.looks == 1:
             eng.removed = 0
             full = admitted and _beyond_limit(s, i, r)
-            admitted = _look(s, i, r, admitted and not full)
+            fitting = admitted and not full
+            admitted = _look(s, i, r, fitting)
             if eng.removed > 0:
                 inst = instance(s, i)
-                if eng.removed == 2 and inst.decoding + inst.prefilling > 0:
+                if eng.removed == 2 and not fitting and inst.decoding + inst.prefilling > 0:
                     return -1
                 continue
             if full:

@@ -27,7 +27,7 @@ from envs.simulator.memory import (
     running,
     traits,
 )
-from envs.simulator.outcomes import note_served
+from envs.simulator.outcomes import note_first_token, note_served
 from envs.simulator.prediction import predicted_remaining
 
 
@@ -172,6 +172,8 @@ def end_prefill(s: Any, i: int) -> None:
             tenants.charge(s, TOKENS, row.generated - 1, row.generated, r)
         if row.first_token_ps < 0:
             row.first_token_ps = s.now_ps
+            if s.gated == 1:
+                note_first_token(s, r)
         if row.generated == output(s)[r]:
             finish(s, i, r)
             continue

@@ -70,9 +70,9 @@ def come(s: Any, r: int) -> None:
     own = traits(s, r)
     if own.logged_ps < 0:
         own.logged_ps = s.now_ps
-        note_arrival(s, r)
         _log_tenant(s, r)
         _log_application(s, r)
+        note_arrival(s, r)
     queues.push(s, s.size + 2, r)
 
 
@@ -90,9 +90,9 @@ def look(s: Any, r: int, fits: int) -> int:
 @compiled
 def give_up(s: Any, r: int, status: int) -> None:
     """Turn a call away for good; its interaction can end with it."""
+    note_turned_away(s, r)
     turn_away(s, r, status)
     s.limited += 1
-    note_turned_away(s, r)
     if gate(s).kills == 1:
         killed(s, traits(s, r).interaction)[0] = 1
 

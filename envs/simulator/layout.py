@@ -193,6 +193,7 @@ TRAITS_DTYPE = _aligned(
         ("call_index", "i4"),  # calls of the interaction before it
         ("later", "i4"),  # calls of the interaction after it, as declared
         ("attempts", "i4"),  # times that it was sent again
+        ("light", "i4"),  # 1 for a call of a light tenant, 2 once its wait is known
         ("next_of_tenant", "i4"),  # the next one that was logged, of its tenant
         ("next_of_application", "i4"),
     ]
@@ -201,6 +202,7 @@ TRAITS_DTYPE = _aligned(
 TENANT_DTYPE = _aligned(
     [
         ("counter", "i8"),
+        ("service", "i8"),  # for a scheduler's own use, lifted as the counter is
         ("queued", "i8"),  # its requests in waiting queues
         ("estimate", "i8"),  # for a scheduler's own use, and so is `seen`
         ("seen", "i8"),
@@ -281,17 +283,17 @@ GATE_DTYPE = _aligned(
         ("kv_limit", "f8"),
         # What counts in the sums below.
         ("deadline_ps", "i8"),  # of an interaction, from its first arrival
-        ("light_calls", "i8"),  # fewer in the minute make a light tenant
+        ("light_calls", "i8"),  # at most so many in the minute make a light tenant
         ("ttft_ps", "i8"),  # limit of a light tenant's time to first token
         # Sums so far.
         ("finished", "i8"),  # interactions, in time
         ("value", "f8"),  # their cost in typical calls
-        ("served_tokens", "i8"),  # prompt and output tokens of finished calls
+        ("served_tokens", "i8"),  # prompt and output tokens of calls that were served, also in part
         ("wasted_tokens", "i8"),  # of these, of interactions that lost a call
         ("turned_away", "i8"),  # calls
         ("benign", "i8"),  # of these, of light tenants
-        ("light", "i8"),  # calls of light tenants finished or turned away
-        ("light_late", "i8"),  # of these, past their limit or turned away
+        ("light", "i8"),  # calls of light tenants whose first token came, or never will
+        ("light_late", "i8"),  # of these, past their limit
         # State of the fleet.
         ("saturation", "f8"),  # mean over instances, 1 = saturated
         ("kv", "f8"),  # mean share of KV in use

@@ -107,15 +107,19 @@ def lift(s: Any, r: int) -> None:
     own = traits(s, r)
     account, row = tenant(s, own.tenant), scheduler_row(s, engine(s, 0).scheduler)
     if row.lift != LIFT_NONE and account.queued == 0:
-        found, least = False, 0
+        found, least, served = False, 0, 0
         for t in range(s.tenant_count):
             other = tenant(s, t)
-            if t != own.tenant and other.queued > 0 and (not found or other.counter < least):
-                found, least = True, other.counter
+            if t != own.tenant and other.queued > 0:
+                least = min(least, other.counter) if found else other.counter
+                served = min(served, other.service) if found else other.service
+                found = True
         if not found and row.lift == LIFT_LAST and s.last_tenant >= 0:
-            found, least = True, tenant(s, s.last_tenant).counter
+            found = True
+            least, served = tenant(s, s.last_tenant).counter, tenant(s, s.last_tenant).service
         if found:
             account.counter = max(account.counter, least)
+            account.service = max(account.service, served)
 
 
 @compiled

@@ -48,22 +48,24 @@ class ThrottlingEnv(CopyEnv):
     | key | length | content |
     |---|---|---|
     | `fleet` | 10 | KV, batch, queue, saturation, shares turned away and wasted, gap, clock |
-    | `tenants` | (tenants + 1) * 8 | those who wait most, a row each, then the mean of the rest |
+    | `tenants` | (tenants + 1) * 9 | those who wait most, a row each, then the mean of the rest |
     | `settings` | 8 | tuner: the settings that are in force |
-    | `call` | 14 | gate: the call, and its tenant's row |
+    | `call` | 15 | gate: the call, and its tenant's row |
 
     Rows are ordered by what tenants have waiting, whatever their numbers.
 
     ## Reward
     See `envs.throttling.reward.Reward`; `info["reward_terms"]` lists the weighted terms.
     `info["cost"]` has what a constrained learner bounds: `wasted_tokens`, `benign_throttles` and
-    `light_late` of the step, and the `backlogged_gap` over VTC's bound at its end.
+    `light_late` of the step, and at its end the `backlogged_gap`: the spread of the waiting
+    tenants' service over what VTC's bound would be if all calls were typical.
 
     ## Starting state
     An empty fleet before the first arrival. Each reset draws a new workload from the scenario
     with a training seed taken from the environment's generator. Typical costs of applications
     are those of another workload of the scenario (of its honest twin, where it has an adversary);
-    of a trace that is replayed, its own. The tuner's first interval is run with `NEUTRAL`.
+    of a trace that is replayed, those of `history`, or else its own. The tuner's first interval
+    is run with `NEUTRAL`.
 
     ## Episode end
     Termination: every call was served or turned away. Truncation: the simulated time reached
@@ -73,13 +75,16 @@ class ThrottlingEnv(CopyEnv):
         scenario: Name or path of a scenario, or a `Scenario`.
         interface: `tuner` or `gate`.
         trace: Requests to replay instead of the scenario's workload (file or `RequestTable`).
+        history: Requests of another time, which typical costs are taken from when `trace` is
+            replayed.
         reward: A `Reward`.
         tenants: Tenants that have a row of their own.
         interval_s: Seconds between the tuner's decisions.
         horizon_s: Simulated seconds after which an episode is truncated.
         interaction_slo_s: Seconds from its first call in which an interaction must finish.
         ttft_slo_s: Seconds in which a light tenant's call must have its first token.
-        light_calls: Fewer calls in the minute up to its latest make a light tenant.
+        light_calls: Calls of a light tenant in a minute, at most; a call is one of a light tenant
+            or not from its coming on.
         defer_s: Seconds until a deferred call comes again.
         patience_s: Seconds after which a deferred call is given up, with its interaction.
         skip_ahead: Waiting calls that don't fit which an admission may pass over.
@@ -104,6 +109,7 @@ class ThrottlingEnv(CopyEnv):
         *,
         interface: Interface = "tuner",
         trace: str | Path | RequestTable | None = None,
+        history: str | Path | RequestTable | None = None,
         reward: Reward | None = None,
         tenants: int = 16,
         interval_s: float = 2.0,
@@ -121,6 +127,7 @@ class ThrottlingEnv(CopyEnv):
             scenario,
             interface=interface,
             trace=trace,
+            history=history,
             reward=reward,
             tenants=tenants,
             interval_s=interval_s,

@@ -50,7 +50,7 @@ class _Setting:
     typical_tokens: float
     costs: dict[str, float]  # by application, in typical calls
     slots: int
-    bound: float
+    gap_scale: float
 
 
 class Task:
@@ -66,6 +66,7 @@ class Task:
         *,
         interface: Interface = "tuner",
         trace: str | Path | RequestTable | None = None,
+        history: str | Path | RequestTable | None = None,
         reward: Reward | None = None,
         tenants: int = 16,
         interval_s: float = 2.0,
@@ -93,7 +94,7 @@ class Task:
             if not seconds > 0:
                 raise ValueError(f"{name} must be positive, not {seconds}")
         self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
-        self.trace = read_given(trace)
+        self.trace, self.history = read_given(trace), read_given(history)
         self.interface: Interface = interface
         self.reward = reward or Reward()
         self.rows, self.interval_s, self.horizon_s = tenants, interval_s, horizon_s
@@ -125,12 +126,10 @@ class Task:
         key = scenario.model_dump_json()
         if key not in self._settings:
             honest = scenario.honest_twin() if scenario.adversary is not None else scenario
-            if self.trace is None:
-                costs = application_costs(honest.requests(_HISTORY))
+            table = self.trace if self.history is None else self.history
+            if table is None:
                 table = honest.requests(_HISTORY)
-            else:
-                table = self.trace
-                costs = application_costs(table)
+            costs = application_costs(table)
             typical = float(np.mean(table.prompt_tokens + 2.0 * table.output_tokens))
             order = service_counter(typical)
             fleet = tuple(
@@ -143,7 +142,7 @@ class Task:
                 typical,
                 {name: cost / typical for name, cost in costs.items()},
                 sum(engine.max_num_seqs for engine in fleet),
-                MILLION * 4.0 * kv / typical,  # 2U, and U is 2 tokens' cost a KV token
+                MILLION * 4.0 * kv / typical,  # VTC's 2U, were all calls typical: U = 2 x KV tokens
             )
         return self._settings[key]
 
@@ -250,7 +249,7 @@ class Copy:
         """
         self.simulation, setting = self.task.simulate(rng, options)
         record = self._record
-        record["bound"], record["slots"] = setting.bound, setting.slots
+        record["gap_scale"], record["slots"] = setting.gap_scale, setting.slots
         record["typical_tokens"] = setting.typical_tokens
         for name in ("tick_ps", "last_ps", "last_value", "last_wasted", "last_benign", "last_gap"):
             record[name] = 0

@@ -23,12 +23,13 @@ FLEET_FEATURES = (
     Feature("open_interactions", "ln(1 + interactions in the system) / 5", 5.0, 10.0),
     Feature("turned_away", "share of all calls so far", 1.0, 1.0),
     Feature("wasted", "share of the tokens of finished calls so far", 1.0, 1.0),
-    Feature("gap", "spread of waiting tenants' counters / bound, ln(1 + x)", 1.0, 10.0),
+    Feature("gap", "spread of waiting tenants' service / scale, ln(1 + x)", 1.0, 10.0),
     Feature("clock", "minutes since the start, ln(1 + x) / 3", 3.0, 10.0),
 )
 TENANT_FEATURES = (
     Feature("present", "1 for a tenant; of the rest, their share of all active ones", 1.0, 1.0),
     Feature("counter", "counter above the least of those that wait, ln(1 + calls) / 3", 3.0, 10.0),
+    Feature("service", "the same of service with exponent 1, never forgotten", 3.0, 10.0),
     Feature("queued", "ln(1 + waiting requests) / 3", 3.0, 10.0),
     Feature("running", "ln(1 + requests in service) / 3", 3.0, 10.0),
     Feature("open", "ln(1 + open interactions in service) / 3", 3.0, 10.0),
@@ -99,7 +100,7 @@ ENV_DTYPE = np.dtype(
         ("horizon_ps", "i8"),
         ("tick_ps", "i8"),  # end of the tuner's present interval
         ("delay_ps", "i8"),  # until a deferred call comes again
-        ("bound", "f8"),  # of the spread of backlogged counters, millionths of a typical call
+        ("gap_scale", "f8"),  # of the spread of backlogged service, millionths of a typical call
         ("typical_tokens", "f8"),  # cost tokens of a typical call
         ("slots", "i8"),  # sum of max_num_seqs
         *[(f"{term}_weight", "f8") for term in TERMS],

@@ -27,40 +27,31 @@ _CALL_HIGH = np.array([f.high for f in CALL_FEATURES])
 
 
 @compiled
-def _least_counter(s: Any) -> int:
-    """The least counter of the tenants that wait, 0 where none does."""
-    least, found = 0, False
-    for t in range(s.tenant_count):
-        account = tenant(s, t)
-        if account.queued > 0 and (not found or account.counter < least):
-            least, found = account.counter, True
-    return least
-
-
-@compiled
-def backlogged_gap(e: Any, s: Any) -> float:
-    """Spread of the counters of the tenants that wait, over the bound of VTC's guarantee."""
-    least, most, found = 0, 0, False
+def _backlogged(s: Any) -> tuple[int, int, int]:
+    """Least counter, and least and most service, of the tenants that wait; 0 where none does."""
+    counter, least, most, found = 0, 0, 0, False
     for t in range(s.tenant_count):
         account = tenant(s, t)
         if account.queued > 0:
-            least = account.counter if not found else min(least, account.counter)
-            most = account.counter if not found else max(most, account.counter)
+            counter = min(counter, account.counter) if found else account.counter
+            least = min(least, account.service) if found else account.service
+            most = max(most, account.service) if found else account.service
             found = True
-    return (most - least) / e.bound
+    return counter, least, most
 
 
 @compiled
-def _write_tenant(out: Any, at: int, s: Any, t: int, least: int) -> None:
+def _write_tenant(out: Any, at: int, s: Any, t: int, least: tuple[int, int]) -> None:
     account = tenant(s, t)
     out[at] = 1.0
-    out[at + 1] = math.log1p(max(account.counter - least, 0) / MILLION)
-    out[at + 2] = math.log1p(account.queued)
-    out[at + 3] = math.log1p(account.running)
-    out[at + 4] = math.log1p(account.open)
-    out[at + 5] = math.log1p(account.recent)
-    out[at + 6] = math.log1p(account.recent_tokens / 1e3)
-    out[at + 7] = math.log1p(account.turned_away)
+    out[at + 1] = math.log1p(max(account.counter - least[0], 0) / MILLION)
+    out[at + 2] = math.log1p(max(account.service - least[1], 0) / MILLION)
+    out[at + 3] = math.log1p(account.queued)
+    out[at + 4] = math.log1p(account.running)
+    out[at + 5] = math.log1p(account.open)
+    out[at + 6] = math.log1p(account.recent)
+    out[at + 7] = math.log1p(account.recent_tokens / 1e3)
+    out[at + 8] = math.log1p(account.turned_away)
     for f in range(len(_TENANT_SCALE)):
         out[at + f] = min(out[at + f] / _TENANT_SCALE[f], _TENANT_HIGH[f])
 
@@ -75,6 +66,8 @@ def _before(s: Any, a: int, b: int) -> bool:
         return one.recent > other.recent
     if one.counter != other.counter:
         return one.counter > other.counter
+    if one.service != other.service:
+        return one.service > other.service
     if one.running != other.running:
         return one.running > other.running
     if one.recent_tokens != other.recent_tokens:
@@ -85,26 +78,30 @@ def _before(s: Any, a: int, b: int) -> bool:
 
 
 @compiled
-def _is_active(s: Any, t: int) -> bool:
+def is_active(s: Any, t: int) -> bool:
+    """Whether a tenant has a call in the system, or sent one within the last minute."""
     account = tenant(s, t)
-    return account.queued > 0 or account.running > 0 or account.recent > 0
+    if account.queued > 0 or account.running > 0:
+        return True
+    return account.recent > 0 and s.now_ps - traits(s, account.latest).logged_ps < MINUTE_PS
 
 
 @compiled
-def _add(s: Any, t: int, sign: int, least: int, sums: np.ndarray) -> None:
+def _add(s: Any, t: int, sign: int, least: tuple[int, int], sums: np.ndarray) -> None:
     """Add what a tenant's features are of to whole numbers, whose order does not matter."""
     account = tenant(s, t)
-    sums[0] += sign * max(account.counter - least, 0)
-    sums[1] += sign * account.queued
-    sums[2] += sign * account.running
-    sums[3] += sign * account.open
-    sums[4] += sign * account.recent
-    sums[5] += sign * account.recent_tokens
-    sums[6] += sign * account.turned_away
+    sums[0] += sign * max(account.counter - least[0], 0)
+    sums[1] += sign * max(account.service - least[1], 0)
+    sums[2] += sign * account.queued
+    sums[3] += sign * account.running
+    sums[4] += sign * account.open
+    sums[5] += sign * account.recent
+    sums[6] += sign * account.recent_tokens
+    sums[7] += sign * account.turned_away
 
 
 @compiled
-def _observe_tenants(e: Any, s: Any, least: int) -> int:
+def _observe_tenants(e: Any, s: Any, least: tuple[int, int]) -> int:
     """The tenants that wait most, a row each, then the mean of the rest; gives who waits at all."""
     width, rows = len(_TENANT_SCALE), e.rows
     out, chosen = _floats_at(e.tenants_at, (rows + 1) * width), _longs_at(e.scratch_at, rows)
@@ -113,7 +110,7 @@ def _observe_tenants(e: Any, s: Any, least: int) -> int:
     sums[:] = 0
     count, waiting, active = 0, 0, 0
     for t in range(s.tenant_count):
-        if not _is_active(s, t):
+        if not is_active(s, t):
             continue
         active += 1
         waiting += 1 if tenant(s, t).queued > 0 else 0
@@ -134,14 +131,14 @@ def _observe_tenants(e: Any, s: Any, least: int) -> int:
         at = rows * width
         out[at] = rest / active
         for f in range(1, width):
-            unit = MILLION if f == 1 else 1e3 if f == 6 else 1.0
+            unit = MILLION if f <= 2 else 1e3 if f == 7 else 1.0
             mean = math.log1p(sums[f - 1] / unit / rest)
             out[at + f] = min(mean / _TENANT_SCALE[f], _TENANT_HIGH[f])
     return waiting
 
 
 @compiled
-def _observe_call(e: Any, s: Any, r: int, least: int) -> None:
+def _observe_call(e: Any, s: Any, r: int, least: tuple[int, int]) -> None:
     width, more = len(_CALL_SCALE), len(_TENANT_SCALE)
     out = _floats_at(e.call_at, width + more)
     for f in range(width + more):
@@ -162,10 +159,14 @@ def _observe_call(e: Any, s: Any, r: int, least: int) -> None:
 
 @compiled
 def observe(e: Any, s: Any, clock_ps: int) -> float:
-    """Fill every buffer for the decision that is due; gives the backlogged gap over its bound."""
-    least = _least_counter(s)
+    """Fill every buffer for the decision that is due.
+
+    Gives the spread of the service of the tenants that wait, over its scale.
+    """
+    counter, service, most = _backlogged(s)
+    least = (counter, service)
     waiting = _observe_tenants(e, s, least)
-    gap = backlogged_gap(e, s)
+    gap = (most - service) / e.gap_scale
     sense(s)
     row = gate(s)
     out = _floats_at(e.fleet_at, len(_FLEET_SCALE))

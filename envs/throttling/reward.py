@@ -19,15 +19,16 @@ class Reward:
 
     * `value`: calls of the interactions that finished in time, each call's cost over the typical
       cost of its application.
-    * `waste`: minus the tokens of finished calls whose interaction lost a call, over those of a
-      typical call.
-    * `fairness`: the decrease of the spread of the waiting tenants' counters. Over an episode it
-      sums to nothing, so that it can't be farmed by going back and forth; it is a potential in
-      the sense of Ng et al. (1999) for a learner that does not discount. The tuner can lower the
-      spread by forgetting as well as by fair service.
+    * `waste`: minus the tokens served to interactions that lost a call, over those of a typical
+      call.
+    * `fairness`: the decrease of the spread of what the waiting tenants were served, in typical
+      calls of each application, whatever the settings; who comes back is lifted to the least of
+      those that wait, as in VTC. Over an episode it sums to nothing, so that it can't be farmed by
+      going back and forth; it is a potential in the sense of Ng et al. (1999) for a learner that
+      does not discount.
     * `benign`: minus the calls turned away of light tenants, who send few a minute.
-    * `late`: minus the calls of light tenants whose first token came late, or that were turned
-      away.
+    * `late`: minus the calls of light tenants whose first token came late, was still to come at
+      the end though its time was over, or that were turned away before it.
 
     Attributes:
         weights: Weights that replace the default ones.

@@ -20,13 +20,19 @@ def charge_normalised(
     """Tokens over the typical cost of a call of the application, as they come.
 
     `(p0 in + p3 system + p1 out) / weight ** p2`: the input at admission, the output token by
-    token. `traits.weight` is that of `application_weights`. A ratio of sums.
+    token. `traits.weight` is that of `application_weights`. A ratio of sums. `tenant.service`
+    counts the same with the exponent 1, whatever becomes of exponent and counter.
     """
     if event == ADMIT:
         cost = scheduler.p0 * (request.prompt - traits.system) + scheduler.p3 * traits.system
-        return int(MILLION * cost / (traits.weight**scheduler.p2 * tenant.weight))
+        cost *= MILLION / tenant.weight
+        tenant.service += int(cost / traits.weight)
+        return int(cost / traits.weight**scheduler.p2)
     if event == TOKENS:
-        unit = MILLION * scheduler.p1 / (traits.weight**scheduler.p2 * tenant.weight)
+        unit = MILLION * scheduler.p1 / tenant.weight
+        typical = unit / traits.weight
+        tenant.service += int(typical * end) - int(typical * start)
+        unit /= traits.weight**scheduler.p2
         return int(unit * end) - int(unit * start)
     return 0
 

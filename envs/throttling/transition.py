@@ -30,10 +30,11 @@ from envs.simulator.memory import (
     tenant,
 )
 from envs.simulator.order import sort_in_place
+from envs.simulator.outcomes import note_left
 from envs.simulator.router_queue import can_dispatch, request_fits
 from envs.simulator.scheduler import MILLION
 from envs.throttling.layout import ADMIT, DEFER, ENV_DTYPE, REJECT, SETTINGS, STEP_VALUES
-from envs.throttling.observation import observe
+from envs.throttling.observation import is_active, observe
 
 _ENV_BYTES = ENV_DTYPE.itemsize
 _env_at = record_at(ENV_DTYPE)
@@ -73,11 +74,11 @@ def _value_of(k: int, x: float) -> float:
 
 @compiled
 def _class_bounds(e: Any, s: Any) -> None:
-    """Bounds of the classes: the median and the upper tenth of calls a minute."""
+    """Bounds of the classes: the median and the upper tenth of active tenants' calls a minute."""
     calls, row = _longs_at(e.scratch_at, s.tenant_count), gate(s)
     count = 0
     for t in range(s.tenant_count):
-        if tenant(s, t).recent > 0:
+        if is_active(s, t) and tenant(s, t).recent > 0:
             calls[count] = tenant(s, t).recent
             count += 1
     if count == 0:
@@ -131,7 +132,7 @@ def _account(e: Any, s: Any, gap: float) -> None:
     e.backlogged_gap = gap
     e.value = (sums.value - e.last_value) / e.typical_tokens
     e.waste = -e.wasted_tokens / e.typical_tokens
-    e.fairness = (e.last_gap - gap) * e.bound / MILLION
+    e.fairness = (e.last_gap - gap) * e.gap_scale / MILLION
     e.benign = -e.benign_throttles
     e.late = -e.light_late
     e.reward = (
@@ -178,6 +179,8 @@ def _step(address: int, action: int, start: bool) -> None:
         tenants.post_all(s)
     gap = observe(e, s, clock)
     e.cut = 1 if why == PAUSE and clock >= e.horizon_ps else 0
+    if e.ended + e.cut > 0:
+        note_left(s)
     e.dt_s = (clock - e.last_ps) / PS_PER_S
     e.last_ps = clock
     _account(e, s, 0.0 if e.ended == 1 else gap)

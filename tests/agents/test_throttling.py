@@ -184,18 +184,24 @@ def test_settings_in_their_units() -> None:
         settings(speed=1.0)
 
 
-def test_a_gate_that_defers_for_ever_is_left_and_its_work_counts_as_lost() -> None:
+def test_an_episode_of_a_gate_that_always_defers_ends_with_all_interactions_lost() -> None:
     from agents.play import play_with
     from envs.throttling.layout import DEFER
 
     problem = problem_of(small_config("gate"))
     env = problem.make_env()
-    options = [{"workload_seed": 1}]
-    (played,) = play_with(lambda o, masks: [DEFER], [env], options, problem.most_decisions)
+    (played,) = play_with(lambda o, masks: [DEFER], [env], [{"workload_seed": 1}])
     row = problem.row(played)
     assert row["defer"] == 1.0
-    assert problem.lost(row) > 0
-    sound = {"unfinished": 0.0, "return": -1e9}
+    assert problem.lost(row) == 0
+    first = np.asarray(played.result.table.call_index) == 0
+    assert (played.result.requests["status"][first] == 7).all()
+    assert row["finished_interactions"] == 0
+
+
+def test_unfinished_work_counts_before_the_return() -> None:
+    problem = problem_of(small_config("gate"))
+    row, sound = {"unfinished": 1.0, "return": 5.0}, {"unfinished": 0.0, "return": -1e9}
     assert problem.score([sound]) < problem.score([row])
 
 

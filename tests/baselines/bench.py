@@ -24,7 +24,8 @@ class Bench:
     def __init__(self, charge: Any, *values: float, weight: float = 1.0) -> None:
         """Take the charge and its parameters, and the weight of the tenant."""
         self.charge, self.scheduler = charge, parameters(*values)
-        self.tenant = SimpleNamespace(counter=0, queued=0, weight=weight, estimate=0, seen=0)
+        numbers = dict.fromkeys(("counter", "service", "queued", "estimate", "seen"), 0)
+        self.tenant = SimpleNamespace(weight=weight, **numbers)
 
     def serve(
         self,

@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from baselines.admission import gate, gates
-from envs.simulator import Gate, Retry
+from baselines.routing import router
+from baselines.scheduling import scheduler
+from envs.hardware import preset
+from envs.simulator import EngineConfig, Gate, Retry, simulate
 from envs.simulator.gate import DROP, LET_IN, TURN_AWAY, WAIT
+from envs.workloads import RequestTable
 from tests.baselines.bench import parameters
 from tests.simulator.cases import random_case
 from tests.simulator.differential import differences
@@ -241,6 +245,7 @@ def test_the_soft_ceiling(level: float, in_band: tuple[int, ...]) -> None:
         for tier in (0, band):  # by the calls in the minute, then by tier
             door.row.saturation, door.row.m1, door.row.m2 = level, 0.0, 0.0
             door.tenant.recent = recent if tier == 0 else 0
+            assert door.arrive(0.0) == LET_IN
             verdicts = [door.look(0.0, door.call(tier=tier)) for _ in range(48)]
             expected = [LET_IN if every and k % every == every - 1 else WAIT for k in range(48)]
             assert verdicts == expected, (band, tier)
@@ -258,11 +263,52 @@ def test_priority_hold_back(band: int, ceiling: float) -> None:
     door = Door(gate("hold_back"))
     for tier, recent in ((band, 0), (0, (10, 11, 31)[band])):
         door.tenant.recent = recent
+        assert door.arrive(0.0) == LET_IN
         for level, verdict in ((ceiling - 0.01, LET_IN), (ceiling + 0.01, WAIT)):
             door.row.saturation = level
             assert door.look(0.0, door.call(tier=tier)) == verdict
     door.row.fits, door.row.saturation = 0, 0.0
     assert door.look() == WAIT
+
+
+def test_turns_of_a_minute() -> None:
+    door = Door(gate("rpm", requests_per_minute=2), weight=1.5)
+    assert [door.arrive(t) for t in (0.0, 1.0, 2.0, 59.9)] == [LET_IN] * 3 + [TURN_AWAY]
+    assert door.arrive(60.0) == LET_IN
+    spared = Door(gate("rpm", requests_per_minute=1, spare_interactions=1))
+    later = spared.call(index=1)
+    assert [spared.arrive(0.0), spared.arrive(0.0, later)] == [LET_IN, LET_IN]
+    assert spared.arrive(0.0) == TURN_AWAY
+
+
+@pytest.mark.filterwarnings("ignore::envs.hardware.cost_model.OutsideFitWarning")
+@pytest.mark.parametrize(
+    ("policy", "order", "blocking"),
+    [
+        (gate("hold_back", calls_of_second_band=3, lowest=0.2), "las_bands", "las"),
+        (gate("fair_queues", seats=1, borrow_below=0.0), "vtc_predict_seats", "vtc_predict"),
+    ],
+)
+def test_nobody_waits_behind_who_is_held_back(policy: Gate, order: str, blocking: str) -> None:
+    """A tenant of many calls is next but held back; one that was served more need not wait."""
+    count = 40
+    table = RequestTable.from_columns(
+        arrival_s=[0.0] + [5.0] * count + [6.0],
+        prompt_tokens=[1000] + [100] * (count + 1),
+        output_tokens=[10] + [400] * (count + 1),
+        predicted_output_tokens=[10] + [400] * (count + 1),
+        tenant=["few"] + ["many"] * count + ["few"],
+    )
+    waits = {}
+    for queue in (order, blocking):
+        engine = EngineConfig(
+            preset("a10g-llama2-7b-slora"), 10_000, max_num_seqs=64, queue=scheduler(queue)
+        )
+        policy = dataclasses.replace(policy, queue_limit=1e12)
+        result = simulate(table, [engine], router("jsq"), gate=policy)
+        row = result.requests[-1]
+        waits[queue] = (row["first_token_ps"] - row["arrival_ps"]) / 1e12
+    assert waits[order] < 1.0 < waits[blocking]
 
 
 def test_queues_of_a_limited_length() -> None:
@@ -286,6 +332,7 @@ def test_seats_are_lent_while_there_is_room(
 
 
 SMALL = {
+    "rpm": {"requests_per_minute": 2, "spare_interactions": 1},
     "token_bucket": {"tokens_per_minute": 2e10, "burst_s": 1e-7},
     "token_bucket_reserved": {"tokens_per_minute": 2e10, "burst_s": 1e-7, "answer_tokens": 4},
     "token_bucket_after": {"tokens_per_minute": 2e10, "burst_s": 1e-7},

@@ -33,7 +33,13 @@ COMPILED = [charge_tokens, charge_profile, charge_ahead, charge_normalised, char
 CHARGES = [*COMPILED, charge_ratios, charge_ratios_at_end, charge_rounds, charge_attained]
 REQUEST = [("arrival_ps", "i8"), ("prompt", "i8"), ("predicted", "i8"), ("generated", "i8")]
 TRAITS = [("weight", "f8"), ("prepaid", "i8"), ("system", "i4")]
-TENANT = [("counter", "i8"), ("weight", "f8"), ("estimate", "i8"), ("seen", "i8")]
+TENANT = [
+    ("counter", "i8"),
+    ("service", "i8"),
+    ("weight", "f8"),
+    ("estimate", "i8"),
+    ("seen", "i8"),
+]
 SCHEDULER = [(f"p{i}", "f8") for i in range(8)]
 
 

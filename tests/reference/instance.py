@@ -214,7 +214,7 @@ class ReferenceInstance:
             self._refuse(head, REJECTED_GATE if verdict == TURN_AWAY else REJECTED_PATIENCE, now)
             if self.gateway.gate.kills_interactions:
                 self.killed.add(head.traits.interaction)
-            if verdict == TURN_AWAY and self.in_service:
+            if verdict == TURN_AWAY and not fits and self.in_service:
                 return None
         return None
 

@@ -19,6 +19,7 @@ class Tenant:
 
     weight: float = 1.0
     counter: int = 0
+    service: int = 0
     queued: int = 0  # its requests in waiting queues
     running: int = 0  # its requests in service
     open: int = 0  # of these, calls that others of their interaction follow
@@ -152,11 +153,12 @@ class Counters:
         """
         tenant = self.of(request)
         if self.scheduler.lift != "none" and tenant.queued == 0:
-            others = [other.counter for other in self.tenants if other.queued > 0]
-            if others:
-                tenant.counter = max(tenant.counter, min(others))
-            elif self.scheduler.lift == "last" and self.left_last is not None:
-                tenant.counter = max(tenant.counter, self.left_last.counter)
+            others = [other for other in self.tenants if other.queued > 0]
+            if not others and self.scheduler.lift == "last" and self.left_last is not None:
+                others = [self.left_last]
+            for name in ("counter", "service") if others else ():
+                least = min(getattr(other, name) for other in others)
+                setattr(tenant, name, max(getattr(tenant, name), least))
         tenant.queued += 1
         if not request.entered:
             request.entered = True

@@ -198,7 +198,7 @@ BUSY = Row(0, 1, 3)  # in prefill until 101, finished at 121
 @pytest.mark.parametrize(
     ("verdict", "status", "behind"),
     [
-        (TURN_AWAY, REJECTED_GATE, 111),  # ends the admission
+        (TURN_AWAY, REJECTED_GATE, 101),
         (DROP, REJECTED_PATIENCE, 101),
         (WAIT, SERVED, 121),
         (17, SERVED, 121),  # no verdict
@@ -235,6 +235,12 @@ def test_the_token_limit_of_an_iteration_is_overload_too(run: Run) -> None:
     assert statuses(run, judged(rows, policy(None, no_misfit))) == [SERVED, SERVED, REJECTED_GATE]
     chunked = [engine(batching="chunked")]
     assert statuses(run, judged(rows, policy(None, no_misfit), fleet=chunked)) == [SERVED] * 3
+
+
+@on_both
+def test_one_that_does_not_fit_and_is_turned_away_ends_the_admission(run: Run) -> None:
+    rows = [Row(0, 60, 1), Row(0, 50, 1), Row(0, 5, 1)]
+    assert column(run(judged(rows, policy(None, no_misfit))), "admit_ps") == [0, -1, 160]
 
 
 @on_both

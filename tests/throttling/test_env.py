@@ -191,8 +191,87 @@ def test_the_fairness_term_is_the_spread_of_the_beginning() -> None:
     steps = play(env, varied, seed=3)
     total = sum(info["reward_terms"]["fairness"] for _, _, info in steps[1:])
     first = np.expm1(steps[0][0]["fleet"][[f.name for f in FLEET_FEATURES].index("gap")])
-    bound = float(env._copy.row["bound"]) / 1e6
-    assert total == pytest.approx(3.0 * first * bound, rel=1e-4, abs=1e-9)
+    scale = float(env._copy.row["gap_scale"]) / 1e6
+    assert total == pytest.approx(3.0 * first * scale, rel=1e-4, abs=1e-9)
+
+
+def test_service_is_counted_in_typical_calls_whatever_the_tuner_sets() -> None:
+    """All calls come at once, so that nobody comes back and is lifted."""
+    table = SCENARIO.requests(11)
+    table = table.replace(arrival_s=np.zeros(len(table)))
+    env = make(trace=table, history=SCENARIO.requests(1))
+    play(env, varied, seed=0)
+    state = env.simulation.state.arrays
+    cost = np.zeros(len(state["tenants"]))
+    served = env.result().requests["status"] == 0
+    typical = float(env._copy.row["typical_tokens"]) * state["traits"]["weight"]
+    tokens = table.prompt_tokens + 2.0 * table.output_tokens
+    np.add.at(cost, state["traits"]["tenant"][served], (tokens / typical)[served])
+    np.testing.assert_allclose(state["tenants"]["service"] / 1e6, cost, atol=1e-3)
+    assert not np.allclose(state["tenants"]["counter"] / 1e6, cost, rtol=0.1)
+
+
+def test_typical_costs_of_a_trace_come_from_its_history() -> None:
+    table = SCENARIO.requests(11)
+    past = table.replace(output_tokens=np.full(len(table), 7))
+    weights = {}
+    for name, options in {"own": {}, "past": {"history": past}}.items():
+        env = make(trace=table, **options)
+        env.reset(seed=0)
+        weights[name] = env.simulation.state.arrays["traits"]["weight"].copy()
+        again = make(trace=past) if name == "past" else make(trace=table)
+        again.reset(seed=0)
+        np.testing.assert_array_equal(
+            weights[name], again.simulation.state.arrays["traits"]["weight"]
+        )
+    assert not np.array_equal(weights["own"], weights["past"])
+
+
+@pytest.mark.parametrize("horizon_s", [3.0, 1e6])
+def test_light_calls_that_wait_for_ever_are_late(horizon_s: float) -> None:
+    env = make(horizon_s=horizon_s, ttft_slo_s=0.6, light_calls=2)
+    steps = play(env, lambda k: neutral(k) if k < 4 else varied(k), seed=5)
+    result, now = env.result(), steps[-1][2]["episode_metrics"]["now_s"]
+    arrival, tenant = np.asarray(result.table.arrival_s), result.table.tenant.codes
+    came, known, late, benign = arrival <= now, 0, 0, 0
+    for r in np.flatnonzero(came):
+        recent = (tenant == tenant[r]) & (arrival <= arrival[r]) & (arrival > arrival[r] - 60)
+        # Of calls at the same instant, those of smaller index come first.
+        recent &= (arrival < arrival[r]) | (np.arange(len(arrival)) <= r)
+        if recent.sum() > 2:
+            continue
+        row = result.requests[r]
+        away = row["status"] not in (0, 3)
+        wait = row["first_token_ps"] / 1e12 - arrival[r]
+        if row["first_token_ps"] < 0:
+            wait = np.inf if away else now - arrival[r]
+        known += int(row["first_token_ps"] >= 0 or wait > 0.6)
+        late += int(wait > 0.6)
+        benign += int(away)
+    metrics = steps[-1][2]["episode_metrics"]
+    assert known >= late > 0
+    assert metrics["benign_throttles"] == benign
+    assert metrics["light_late_share"] == pytest.approx(late / known)
+    total = sum(info["cost"]["light_late"] for _, _, info in steps[1:])
+    assert 0 < total <= late  # the first interval belongs to no step
+
+
+def test_tenants_that_have_gone_make_no_class() -> None:
+    """A tenant's calls of an hour ago neither count as active nor move the bounds of classes."""
+    from envs.workloads import RequestTable
+
+    arrivals = np.concatenate([np.linspace(0, 1, 50), 3_600 + np.arange(9.0)])
+    table = RequestTable.from_columns(
+        arrival_s=arrivals,
+        prompt_tokens=np.full(59, 50),
+        output_tokens=np.full(59, 5),
+        tenant=["old"] * 50 + ["new"] * 9,
+        predicted_output_tokens=np.full(59, 5),
+    )
+    env = make(trace=table, interval_s=60.0)
+    steps = play(env, neutral, seed=0)
+    assert float(env.simulation.state.arrays["gate"]["p6"][0]) <= 9
+    assert steps[-1][0]["tenants"][9:].max() == 0  # a second tenant's row
 
 
 def test_numbers_of_tenants_do_not_matter() -> None:
