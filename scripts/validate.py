@@ -88,9 +88,9 @@ def _run(name: SectionName, data: Path, seed: int) -> Section:
         configurations = read_configurations(data)
         with progress(name, steps(configurations)) as advance:
             return served_section(configurations, seed, advance)
-    from scripts.validation.fairserve import PUBLISHED, SEEDS, fairserve_section
+    from scripts.validation.fairserve import STEPS, fairserve_section
 
-    with progress(name, 2 * SEEDS * len(PUBLISHED)) as advance:
+    with progress(name, STEPS) as advance:
         return fairserve_section(seed, advance)
 
 

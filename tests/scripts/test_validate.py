@@ -16,7 +16,15 @@ import pytest
 from envs.simulator.served import Served
 from scripts import validate
 from scripts.cli import main
-from scripts.validation import a10g, configurations, fairserve, served, step_times, vllm_runs
+from scripts.validation import (
+    a10g,
+    configurations,
+    fairserve,
+    fairserve_cut,
+    served,
+    step_times,
+    vllm_runs,
+)
 from scripts.validation.checks import COLUMNS, Band, Check, Section
 from scripts.validation.closed_loop import CALLS, Harness, Load, calls, measure
 from scripts.validation.engines import latencies
@@ -295,5 +303,16 @@ def test_an_intake_before_the_scheduler_serves_in_order_of_arrival() -> None:
 def test_fairserve_as_coded_throttles_few_calls_behind_an_intake() -> None:
     few, many = (fairserve.serve("oit10", 0, intake).rejected.sum() for intake in (2, 0))
     assert 0 < few < 100 < many
+    found = fairserve_cut.cut_checks(
+        "Table 3",
+        {"oit10": fairserve_cut.TABLE_3["oit10"]},
+        lambda policy: [fairserve.serve(policy, seed=0)],
+        "2 a step",
+    )
+    by_name = {row.quantity: row for row in found}
+    assert by_name["calls throttled"].simulated == few
+    for name in ("calls", "interactions of several calls", "single calls"):
+        assert abs(by_name[name].error) < 0.15
+    assert all(row.band is None for row in found)
     rows = fairserve.compare("oit10", [fairserve.serve("oit10", seed=0)], "2 a step")
     assert rows[0].quantity == "calls finished"
