@@ -9,7 +9,7 @@ from baselines.scheduling.catalogue import RPM_LIMITS, scheduler, schedulers
 from baselines.scheduling.weights import (
     application_weights,
     interaction_costs,
-    reads_weights,
+    reads_history,
     traits_for,
     typical_tokens,
     weights_for,
@@ -19,7 +19,7 @@ __all__ = [
     "RPM_LIMITS",
     "application_weights",
     "interaction_costs",
-    "reads_weights",
+    "reads_history",
     "scheduler",
     "schedulers",
     "traits_for",

@@ -246,6 +246,8 @@ INTERACTION_DTYPE = _aligned(
         ("value", "f8"),  # their cost in typical calls
         ("arrived", "i8"),  # calls that have come to the gate
         ("first_ps", "i8"),  # when the first did
+        ("running", "i8"),  # its calls in service
+        ("put_off", "i8"),  # 1 while its first call is to come to the gate again
         ("lost", "i8"),  # 1 once a call was turned away
         ("tag", "i8"),  # for a scheduler's own use
     ]

@@ -40,6 +40,8 @@ class Rung:
         engine: Options of `EngineConfig` that it needs.
         of_table: Options of `Simulation` that follow from the requests, such as expected costs.
         oracle: Whether it is told the true lengths, as no real system is.
+        told_all: Whether an oracle's predictions are the true lengths, by which admission may go,
+            too; else it is told by `of_table` alone.
         about: What it is, in a few words.
     """
 
@@ -51,6 +53,7 @@ class Rung:
     engine: Mapping[str, Any] = field(default_factory=dict)
     of_table: Callable[[RequestTable], dict[str, Any]] | None = None
     oracle: bool = False
+    told_all: bool = True
     about: str = ""
 
     def settings(self, most: int | None = None) -> list[Values]:

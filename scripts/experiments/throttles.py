@@ -184,6 +184,7 @@ LADDER: dict[str, Rung] = {
             _SHORTEST,
             of_table=_true_interactions,
             oracle=True,
+            told_all=False,
             about="oracle: most interactions",
         ),
         Rung("max_min", "max_min", _SHORTEST, oracle=True, about="oracle: equal service"),
@@ -269,7 +270,9 @@ class Throttle:
             )
         scheduler, engine, options = rung.parts(self.values, history)
         engines = [replace(each, queue=scheduler, **engine) for each in episode.engines]
-        table = episode.table.with_predictions(sigma=0) if rung.oracle else episode.table
+        table = episode.table
+        if rung.oracle and rung.told_all:
+            table = table.with_predictions(sigma=0)
         if rung.of_table is not None:
             options = options | rung.of_table(table)
         served = replace(episode, engines=engines, table=table)
