@@ -160,6 +160,7 @@ def strip(s: Any, i: int) -> int:
     inst.medium = 0
     inst.prefilling = 0
     inst.prefill_reserved = 0
+    inst.next_outlived = 0
     inst.context = 0
     inst.stretch_batch = 0
     eng.activity = IDLE
