@@ -57,7 +57,7 @@ _LIVE_FEATURES = 12
 """Features of an instance that change in an episode; its costs come after them."""
 
 
-@compiled
+@inlined
 def _observe_requests(e: Any, s: Any) -> None:
     width = len(_REQUEST_FACTOR)
     out, queue = _floats_at(e.requests_at, s.window * width), candidates(s)
@@ -175,7 +175,7 @@ def observe_engines(e: Any, s: Any) -> None:
             out[at + f] = min(out[at + f] * _INSTANCE_FACTOR[f], _INSTANCE_HIGH[f])
 
 
-@compiled
+@inlined
 def _observe_fleet(e: Any, s: Any) -> None:
     out = _floats_at(e.fleet_at, len(_FLEET_FACTOR))
     clock = e.day_start_s + s.now_ps / PS_PER_S
@@ -213,7 +213,7 @@ def _observe_future(e: Any, s: Any) -> None:
         out[f] = min(out[f] * _FUTURE_FACTOR[f], _FUTURE_HIGH[f])
 
 
-@compiled
+@inlined
 def _fill_mask(e: Any, s: Any) -> None:
     """Allowed actions: an existing queue place, on an instance that can hold its prompt; hold.
 
@@ -239,7 +239,7 @@ def _fill_mask(e: Any, s: Any) -> None:
     mask[s.window * e.rows] = hold
 
 
-@compiled
+@inlined
 def observe(e: Any, s: Any) -> float:
     """Fill every buffer for the decision that is due, after `observe_engines` in an episode.
 

@@ -72,7 +72,7 @@ def count_within(inst: Any, limits: np.ndarray, iteration: int) -> None:
     inst.next_outlived = first
 
 
-@compiled
+@inlined
 def begin_decode(s: Any, i: int, r: int) -> None:
     """Put a request whose prefill is complete into instance i's decode heap."""
     inst, row = instance(s, i), request(s, r)
@@ -179,7 +179,7 @@ def finish(s: Any, i: int, r: int) -> None:
         _release(s, r)
 
 
-@compiled
+@inlined
 def end_prefill(s: Any, i: int) -> None:
     """Hand their first token to the requests whose prefill is complete; they decode next."""
     inst, eng, requests = instance(s, i), engine(s, i), running(s, i)
