@@ -22,6 +22,7 @@ from envs.simulator.layout import (
 )
 from envs.simulator.memory import (
     engine,
+    fetch_request,
     gate,
     instance,
     killed,
@@ -259,6 +260,7 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
     inst, eng, row = instance(s, i), engine(s, i), request(s, r)
     queues.take(s, i, r)
+    fetch_request(s, eng.root)
     tokens = row.prompt + row.generated
     eng.queued -= 1
     leave_counts(s, i, r)
