@@ -41,8 +41,8 @@ _floats_at = array_at(types.Array(types.float32, 1, "C"))
 _bytes_at = array_at(types.Array(types.int8, 1, "C"))
 _longs_at = array_at(types.Array(types.int64, 1, "C"))
 
-# A float32 times the reciprocal of a whole number (of 0.1: ten) rounds to the same float32 as
-# their quotient does, and divisions are slow.
+# Whole numbers and float32s times the reciprocal of a whole number (of 0.1: ten) round to the
+# same float32 as their quotient, and divisions are slow.
 _REQUEST_FACTOR = np.array([1.0 / f.scale for f in REQUEST_FEATURES])
 _REQUEST_HIGH = np.array([f.high for f in REQUEST_FEATURES])
 _INSTANCE_FACTOR = np.array([1.0 / f.scale for f in INSTANCE_FEATURES])

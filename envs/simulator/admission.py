@@ -260,7 +260,7 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
     inst, eng, row = instance(s, i), engine(s, i), request(s, r)
     queues.take(s, i, r)
-    fetch_request(s, eng.root)
+    fetch_request(s, eng.root)  # the next head
     tokens = row.prompt + row.generated
     eng.queued -= 1
     leave_counts(s, i, r)

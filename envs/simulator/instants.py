@@ -204,7 +204,7 @@ def happen(s: Any, time_ps: int) -> None:
         while s.next_arrival < s.count and request(s, s.next_arrival).arrival_ps == time_ps:
             _arrive(s, s.next_arrival)
             s.next_arrival += 1
-            fetch_request(s, s.next_arrival + 1)
+            fetch_request(s, s.next_arrival + 1)  # one ahead of what is looked at next
     if s.poll_ps > 0 and time_ps % s.poll_ps == 0 and s.stale == 1:
         _look(s)
     if s.trigger == 1:
