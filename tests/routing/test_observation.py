@@ -94,7 +94,7 @@ def test_predicted_lengths_hold_at_every_step() -> None:
             first = np.maximum(left, 1).min() * step if len(left) else 0.0
             assert found["earliest_finish"] == pytest.approx(first / 10, rel=1e-5)
             most_over = max(most_over, over)
-    assert most_over > 0.5 and preemptions > 0
+    assert most_over > 0.3 and preemptions > 0
 
 
 def test_nothing_tells_the_true_output_length() -> None:
