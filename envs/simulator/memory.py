@@ -90,7 +90,7 @@ def array_at(array: types.Array) -> Any:
 
 
 @intrinsic
-def _fetch(typingctx: Any, address: Any) -> Any:
+def _fetch_line(typingctx: Any, address: Any) -> Any:
     """Have the processor bring a line of memory into its cache; any address will do."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -104,6 +104,7 @@ def _fetch(typingctx: Any, address: Any) -> Any:
     return types.void(types.int64), codegen
 
 
+_fetch: Any = _fetch_line  # calls give the address alone
 _REQUEST_BYTES = REQUEST_DTYPE.itemsize
 _instance_at = record_at(INSTANCE_DTYPE)
 _engine_at = record_at(ENGINE_DTYPE)
