@@ -77,6 +77,10 @@ INSTANCE_DTYPE = _aligned(
         ("step_growth_ps", "i8"),  # each iteration is longer than the one before by this
         ("stretch_batch", "i4"),  # decodes that get a token in each iteration of the stretch
         ("down", "i4"),  # 1 from a failure to its end
+        # Decodes within their predictions, counted at some iteration before `next_outlived`.
+        ("within", "i4"),
+        ("within_limits", "i8"),  # sum of the iterations at which they outlive them
+        ("next_outlived", "i8"),  # the first of these; 0 where they must be counted anew
         # Configuration.
         ("kv_capacity", "i8"),
         ("watermark", "i8"),
