@@ -1,0 +1,228 @@
+"""Solving the integer program, whatever happens, within a time limit."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from baselines.scaling.formulation import CORRECTED, Formulation, formulation
+from baselines.scaling.greedy import heuristic
+from baselines.scaling.moves import Counts, Moves, outcome
+from baselines.scaling.plan import Plan, Status
+from baselines.scaling.problem import ScalingProblem
+from baselines.scaling.program import LEVELS, Program, build, held_at, opened
+from baselines.scaling.realise import realise
+
+Floats = npt.NDArray[np.float64]
+_OPTIMAL, _LIMIT, _INFEASIBLE = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What HiGHS says of one program."""
+
+    status: int
+    solution: Floats | None
+    value: float
+    bound: float
+    gap: float
+
+
+def solve(
+    problem: ScalingProblem,
+    *,
+    time_limit_s: float = 30.0,
+    gap: float = 1e-4,
+    form: str | Formulation = CORRECTED,
+) -> Plan:
+    """The cheapest plan with the least broken and the least shortfall.
+
+    First all rules and all demand are required. If no plan does that, the shortfall of single
+    regions is made least, then that of all regions together before it, then what floors, ceilings
+    and quotas lack before both; dollars come last. Each is a program of its own (lexicographic), so
+    that no weight has to be large enough. The answer is always a plan that can be carried out.
+
+    Args:
+        problem: What is known.
+        time_limit_s: Wall seconds for all programs together; HiGHS looks at the clock now and then.
+        gap: Relative gap at which a program counts as solved.
+        form: `corrected`, `as_published`, `as_released`, or a formulation of one's own.
+
+    Returns:
+        A plan. When time runs out it is the best known, or the heuristic's if that is better.
+
+    Raises:
+        ValueError: A limit makes no sense, or no formulation has that name.
+    """
+    if not time_limit_s > 0:
+        raise ValueError(f"time_limit_s is {time_limit_s:g}: give seconds, more than 0")
+    if not 0 <= gap < 1:
+        raise ValueError(f"gap is {gap:g}: give a share from 0 to less than 1")
+    form = formulation(form)
+    start = time.perf_counter()
+    program = build(problem, form)
+    answer, stopped = _lexicographic(program, start + time_limit_s, gap)
+    if answer is None:
+        moves, wanted = _without(problem, form)
+        status: Status = "heuristic"
+        objective, bound = outcome(problem, moves).score[3], math.nan
+        found_gap = math.nan
+    else:
+        assert answer.solution is not None
+        moves, wanted = _moves(problem, form, program, answer.solution)
+        status = "time_limit" if stopped else "optimal"
+        objective = answer.value * program.unit - program.constant
+        bound = answer.bound * program.unit - program.constant
+        found_gap = answer.gap
+        if stopped and form.moves:
+            other = heuristic(problem)
+            if outcome(problem, other).score < outcome(problem, moves).score:
+                moves, status = other, "heuristic"
+                wanted = problem.current + moves.started[0] - moves.stopped[0]
+                objective = outcome(problem, moves).score[3]
+                found_gap = _gap(objective, bound)
+    return Plan(
+        problem=problem,
+        moves=moves,
+        formulation=form.name,
+        status=status,
+        objective=objective,
+        bound=bound,
+        gap=found_gap,
+        seconds=time.perf_counter() - start,
+        wanted=wanted,
+        note=stopped,
+    )
+
+
+def plan_greedily(problem: ScalingProblem, *, relaxed: bool = True) -> Plan:
+    """A plan without the integer program, for problems too large for it.
+
+    Args:
+        problem: What is known.
+        relaxed: Whether to try the rounded linear relaxation, too, which also gives a bound.
+
+    Returns:
+        The better of both: rules are kept where that is easily done, but demand may fall short
+        although another plan would cover it.
+    """
+    start = time.perf_counter()
+    bound, counts = math.nan, None
+    if relaxed:
+        program = build(problem, CORRECTED)
+        answer = _run(program, program.cost, math.inf, 0.0, whole=False)
+        if answer.status == _OPTIMAL and answer.solution is not None:
+            bound = answer.value * program.unit
+            counts = program.counts(answer.solution, "serving")[0]
+    moves = heuristic(problem, (lambda: counts) if counts is not None else None)
+    objective = outcome(problem, moves).score[3]
+    return Plan(
+        problem=problem,
+        moves=moves,
+        formulation=CORRECTED.name,
+        status="heuristic",
+        objective=objective,
+        bound=bound,
+        gap=_gap(objective, bound),
+        seconds=time.perf_counter() - start,
+        wanted=np.asarray(problem.current + moves.started[0] - moves.stopped[0]),
+    )
+
+
+def relaxed_bound(problem: ScalingProblem, form: str | Formulation = CORRECTED) -> float:
+    """Least objective when instances may be divided, with all rules and demand required.
+
+    Returns:
+        A lower bound of every plan's objective that falls short of nothing; infinite if even
+        divided instances cannot cover the demand within the rules.
+    """
+    program = build(problem, formulation(form))
+    answer = _run(program, program.cost, math.inf, 0.0, whole=False)
+    if answer.status == _INFEASIBLE:
+        return math.inf
+    return answer.value * program.unit - program.constant
+
+
+def _lexicographic(
+    program: Program, deadline: float, gap: float
+) -> tuple[_Answer | None, str]:
+    """The last answer there was, and why it is not the last that was wanted."""
+    answer = _run(program, program.cost, deadline, gap)
+    first = len(LEVELS)
+    while answer.status == _INFEASIBLE and first > 0:
+        first -= 1
+        current = opened(program, LEVELS[first])
+        answer = _run(current, program.levels[LEVELS[first]], deadline, gap)
+    if answer.solution is None:
+        return None, "no plan was found in time" if answer.status == _LIMIT else "HiGHS gave up"
+    if first == len(LEVELS):
+        return answer, _why(answer)
+    stopped = _why(answer)
+    for level, objective in zip(
+        LEVELS[first:],
+        [*(program.levels[name] for name in LEVELS[first + 1 :]), program.cost],
+        strict=True,
+    ):
+        current = held_at(current, level, float(program.levels[level] @ answer.solution))
+        latest = _run(current, objective, deadline, gap)
+        if latest.solution is None:
+            # The answer so far is a plan, too, but nobody has minimised its cost.
+            value = float(program.cost @ answer.solution)
+            return _Answer(_LIMIT, answer.solution, value, math.nan, math.nan), _why(latest)
+        answer = latest
+        stopped = stopped or _why(answer)
+    return answer, stopped
+
+
+def _why(answer: _Answer) -> str:
+    return {_OPTIMAL: "", _LIMIT: "time ran out"}.get(answer.status, "HiGHS gave up")
+
+
+def _run(
+    program: Program, objective: Floats, deadline: float, gap: float, *, whole: bool = True
+) -> _Answer:
+    left = deadline - time.perf_counter()
+    if left <= 0:
+        return _Answer(_LIMIT, None, math.nan, math.nan, math.nan)
+    options: dict[str, Any] = {"mip_rel_gap": gap}
+    if left < math.inf:
+        options["time_limit"] = left
+    found = milp(
+        objective,
+        integrality=program.integer if whole else None,
+        bounds=Bounds(program.lower, program.upper),
+        constraints=LinearConstraint(program.rows, program.row_lower, program.row_upper),
+        options=options,
+    )
+    if found.x is None:
+        return _Answer(int(found.status), None, math.nan, math.nan, math.nan)
+    value = float(found.fun)
+    bound = value if found.mip_dual_bound is None else float(found.mip_dual_bound)
+    return _Answer(int(found.status), np.asarray(found.x), value, bound, _gap(value, bound))
+
+
+def _moves(
+    problem: ScalingProblem, form: Formulation, program: Program, solution: Floats
+) -> tuple[Moves, Counts]:
+    wanted = np.rint(program.counts(solution, "serving")[0]).astype(np.int64)
+    if not form.moves:
+        return realise(problem, wanted), wanted
+    moves = program.moves(solution).tidied()
+    return moves, np.asarray(problem.current + moves.started[0] - moves.stopped[0])
+
+
+def _without(problem: ScalingProblem, form: Formulation) -> tuple[Moves, Counts]:
+    moves = heuristic(problem)
+    return moves, np.asarray(problem.current + moves.started[0] - moves.stopped[0])
+
+
+def _gap(value: float, bound: float) -> float:
+    if value == bound:
+        return 0.0
+    return max(0.0, value - bound) / abs(value) if value else math.inf
