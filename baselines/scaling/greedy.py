@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -43,9 +41,17 @@ def greedy(problem: ScalingProblem, start: Floats | None = None) -> Moves:
     return realise(problem, counts)
 
 
-def better(problem: ScalingProblem, first: Moves, second: Moves) -> Moves:
-    """Of two, the one with less broken, then less shortfall, then fewer dollars."""
-    return min(first, second, key=lambda moves: outcome(problem, moves).score)
+def best(problem: ScalingProblem, *choices: Moves) -> Moves:
+    """The one with the least broken, then the least shortfall, then the fewest dollars."""
+    return min(choices, key=lambda moves: outcome(problem, moves).score)
+
+
+def heuristic(problem: ScalingProblem, relaxed: Floats | None = None) -> Moves:
+    """The best of the greedy plan, the one from relaxed counts (if given), and doing nothing."""
+    choices = [greedy(problem), Moves.none(problem)]
+    if relaxed is not None:
+        choices.insert(0, greedy(problem, relaxed))
+    return best(problem, *choices)
 
 
 def _most(p: ScalingProblem) -> Floats:
@@ -116,8 +122,8 @@ class _Cells:
         started = np.maximum(self.counts[r] - p.current[i, r], 0).sum()
         limits = [
             self.most[r, g] - self.counts[r, g],
-            (self.of_kind[r, g] - self.used[r, g]) // self.size[g],
-            (self.of_region[r] - self.used[r].sum()) // self.size[g],
+            (self.of_kind[r, g] - self.used[r, g]) / self.size[g],
+            (self.of_region[r] - self.used[r].sum()) / self.size[g],
             p.ceiling[i, r] - self.counts[r].sum(),
             p.max_change[i, r] - started + max(0, p.current[i, r, g] - self.counts[r, g]),
         ]
@@ -143,13 +149,3 @@ class _Cells:
     def _change(self, r: int, g: int, by: int) -> None:
         self.counts[r, g] += by
         self.used[r, g] += by * self.size[g]
-
-
-Relaxation = Callable[[], Floats | None]
-
-
-def heuristic(problem: ScalingProblem, relaxed: Relaxation | None = None) -> Moves:
-    """The better of the greedy plan and the one from the rounded relaxation, if that is given."""
-    best = better(problem, greedy(problem), Moves.none(problem))
-    counts = relaxed() if relaxed is not None else None
-    return best if counts is None else better(problem, best, greedy(problem, counts))

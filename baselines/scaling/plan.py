@@ -145,7 +145,7 @@ class Plan:
         words = [f"{self.formulation}: {self.status} in {self.seconds:.2f} s{gap}"]
         words += [self.note] if self.note else []
         words += [f"{count} {rule}" for rule, count in self.outcome.broken.items() if count]
-        for i in np.flatnonzero(self.shortfall.max(axis=0)):
+        for i in map(int, np.flatnonzero(self.shortfall.max(axis=0))):
             lack = self.shortfall[:, i].max()
             need = p.global_need[:, i].max()
             words.append(f"{p.models[i]} lacks {lack:,.0f} of {need:,.0f} tokens/s in all")

@@ -254,9 +254,7 @@ class ScalingProblem:
             self.reclaim_s,
             "an instance's own model comes back no later than another: at most redeploy_s",
         )
-        self._refuse(
-            "ceiling", self.ceiling < self.floor, self.ceiling, "give at least the floor"
-        )
+        self._refuse("ceiling", self.ceiling < self.floor, self.ceiling, "give at least the floor")
         gains = (self.donated_price < self.spot_price) & np.isfinite(self.acquisition_s).any(axis=0)
         self._refuse(
             "donated_price",
@@ -291,9 +289,7 @@ def _names(kind: str, given: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _stretched(
-    name: str, value: Any, axes: str, sizes: dict[str, int]
-) -> npt.NDArray[np.float64]:
+def _stretched(name: str, value: Any, axes: str, sizes: dict[str, int]) -> npt.NDArray[np.float64]:
     table = np.array(value, dtype=np.float64)
     shape = tuple(sizes[axis] for axis in axes)
     fits = table.ndim in (0, len(shape)) and all(

@@ -77,8 +77,6 @@ def _cut(counts: Counts, amount: float, order: list[int]) -> int:
     return taken
 
 
-
-
 class _Kind:
     """The GPUs of one kind in one region."""
 
@@ -92,18 +90,19 @@ class _Kind:
         self.spot = problem.spot[:, r, g].copy()
         self.size = problem.gpus_per_instance[:, g]
         self.room = min(float(problem.quota[r, g] - problem.held[r, g]), regional_room)
-        self.room_at_first = self.room
+        self.more = 0
         self.acquire = problem.acquisition_cost[:, r, g]
         self.load = problem.redeploy_cost[:, r, g]
         dear = float(problem.donated_hourly[:, r, g].max()) > 0
         self.gives_back = problem.scale_in == "release" or (problem.scale_in == "either" and dear)
         self.may_return = problem.scale_in != "donate"
 
-    def settle(self, moves: Moves) -> float:
+    def settle(self, moves: Moves) -> int:
         """Add the moves of this kind; returns by how many GPUs more are held."""
         self.moves = moves
         self._reclaim()
-        gain = np.where(np.isfinite(self.load), self.acquire - self.load, -np.inf)
+        loads = np.isfinite(self.load)
+        gain = np.where(loads, self.acquire - np.where(loads, self.load, 0.0), -np.inf)
         order = [int(i) for i in np.argsort(-gain, kind="stable")]
         for i in order:
             if gain[i] >= 0:
@@ -116,7 +115,7 @@ class _Kind:
             if np.isfinite(self.load[i]):
                 self._load(i)
         moves.donated[0, :, self.r, self.g] += self.stops
-        return self.room_at_first - self.room
+        return self.more
 
     def _reclaim(self) -> None:
         own = np.minimum(self.starts, self.spot)
@@ -151,6 +150,7 @@ class _Kind:
                 table[0, i, self.r, self.g] += given
                 freed += given * int(self.size[i])
         self.room += freed
+        self.more -= freed
 
     def _acquire(self, i: int) -> None:
         if not np.isfinite(self.acquire[i]) or not self.starts[i]:
@@ -164,3 +164,4 @@ class _Kind:
         self.moves.acquired[0, i, self.r, self.g] += got
         self.starts[i] -= got
         self.room -= got * self.size[i]
+        self.more += int(got * self.size[i])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,16 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from baselines.scaling.formulation import CORRECTED, Formulation, formulation
-from baselines.scaling.greedy import heuristic
+from baselines.scaling.greedy import best, heuristic
 from baselines.scaling.moves import Counts, Moves, outcome
 from baselines.scaling.plan import Plan, Status
 from baselines.scaling.problem import ScalingProblem
-from baselines.scaling.program import LEVELS, Program, build, held_at, opened
+from baselines.scaling.program import LEVELS, Program, build, held_at, narrowed, opened
 from baselines.scaling.realise import realise
 
 Floats = npt.NDArray[np.float64]
 _OPTIMAL, _LIMIT, _INFEASIBLE = 0, 1, 2
+_ROUNDING_S, _ROUNDING_GAP = 10.0, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ def solve(
     problem: ScalingProblem,
     *,
     time_limit_s: float = 30.0,
-    gap: float = 1e-4,
+    gap: float = 5e-3,
     form: str | Formulation = CORRECTED,
 ) -> Plan:
     """The cheapest plan with the least broken and the least shortfall.
@@ -51,7 +52,8 @@ def solve(
     Args:
         problem: What is known.
         time_limit_s: Wall seconds for all programs together; HiGHS looks at the clock now and then.
-        gap: Relative gap at which a program counts as solved.
+        gap: Relative gap at which a program counts as solved; for shortfalls a tenth of it,
+            relative to the whole demand.
         form: `corrected`, `as_published`, `as_released`, or a formulation of one's own.
 
     Returns:
@@ -67,26 +69,29 @@ def solve(
     form = formulation(form)
     start = time.perf_counter()
     program = build(problem, form)
-    answer, stopped = _lexicographic(program, start + time_limit_s, gap)
-    if answer is None:
-        moves, wanted = _without(problem, form)
-        status: Status = "heuristic"
-        objective, bound = outcome(problem, moves).score[3], math.nan
-        found_gap = math.nan
+    deadline = start + time_limit_s
+    relaxed = _run(program, program.cost, deadline, 0.0, whole=False)
+    # Of large problems the rounded relaxation can be better than what branching finds in time.
+    reserve = min(0.2 * time_limit_s, 5.0 * (time.perf_counter() - start))
+    answer, stopped = _lexicographic(program, relaxed, deadline - reserve, gap)
+    status: Status = "time_limit" if stopped else "optimal"
+    objective = bound = found_gap = math.nan
+    if answer is None or answer.solution is None:
+        moves = _by_heuristic(problem, program if form.moves else None, relaxed, deadline)
+        wanted = _counts(problem, moves)
+        status = "heuristic"
     else:
-        assert answer.solution is not None
         moves, wanted = _moves(problem, form, program, answer.solution)
-        status = "time_limit" if stopped else "optimal"
-        objective = answer.value * program.unit - program.constant
-        bound = answer.bound * program.unit - program.constant
-        found_gap = answer.gap
+        objective, bound, found_gap = answer.value, answer.bound, answer.gap
+        objective = objective * program.unit - program.constant
+        bound = bound * program.unit - program.constant
         if stopped and form.moves:
-            other = heuristic(problem)
-            if outcome(problem, other).score < outcome(problem, moves).score:
-                moves, status = other, "heuristic"
-                wanted = problem.current + moves.started[0] - moves.stopped[0]
-                objective = outcome(problem, moves).score[3]
-                found_gap = _gap(objective, bound)
+            other = _by_heuristic(problem, program, relaxed, deadline)
+            if best(problem, moves, other) is other:
+                moves, wanted, status = other, _counts(problem, other), "heuristic"
+    if form.costs == "dollars":
+        objective = sum(outcome(problem, moves).dollars.values())
+        found_gap = _gap(objective, bound) if stopped else found_gap
     return Plan(
         problem=problem,
         moves=moves,
@@ -113,14 +118,13 @@ def plan_greedily(problem: ScalingProblem, *, relaxed: bool = True) -> Plan:
         although another plan would cover it.
     """
     start = time.perf_counter()
-    bound, counts = math.nan, None
+    bound = math.nan
+    program = answer = None
     if relaxed:
         program = build(problem, CORRECTED)
         answer = _run(program, program.cost, math.inf, 0.0, whole=False)
-        if answer.status == _OPTIMAL and answer.solution is not None:
-            bound = answer.value * program.unit
-            counts = program.counts(answer.solution, "serving")[0]
-    moves = heuristic(problem, (lambda: counts) if counts is not None else None)
+        bound = answer.value * program.unit
+    moves = _by_heuristic(problem, program, answer, start + _ROUNDING_S)
     objective = outcome(problem, moves).score[3]
     return Plan(
         problem=problem,
@@ -131,7 +135,7 @@ def plan_greedily(problem: ScalingProblem, *, relaxed: bool = True) -> Plan:
         bound=bound,
         gap=_gap(objective, bound),
         seconds=time.perf_counter() - start,
-        wanted=np.asarray(problem.current + moves.started[0] - moves.stopped[0]),
+        wanted=_counts(problem, moves),
     )
 
 
@@ -150,34 +154,43 @@ def relaxed_bound(problem: ScalingProblem, form: str | Formulation = CORRECTED) 
 
 
 def _lexicographic(
-    program: Program, deadline: float, gap: float
+    program: Program, relaxed: _Answer, deadline: float, gap: float
 ) -> tuple[_Answer | None, str]:
     """The last answer there was, and why it is not the last that was wanted."""
-    answer = _run(program, program.cost, deadline, gap)
-    first = len(LEVELS)
+    objectives = {name: program.objective(name) for name in LEVELS} | {"cost": program.cost}
+    names = list(objectives)
+    first = names.index("cost")
+    current = program
+    answer = relaxed
+    if relaxed.status != _INFEASIBLE:
+        answer = _run(program, program.cost, deadline, gap)
     while answer.status == _INFEASIBLE and first > 0:
         first -= 1
-        current = opened(program, LEVELS[first])
-        answer = _run(current, program.levels[LEVELS[first]], deadline, gap)
+        current = opened(program, names[first])
+        # That even divided instances do not do is known at once; that whole ones do not, late.
+        answer = _run(current, np.zeros_like(program.cost), deadline, gap, whole=False)
+        if answer.status != _INFEASIBLE:
+            answer = _run(current, objectives[names[first]], _half(deadline), gap / 10)
     if answer.solution is None:
         return None, "no plan was found in time" if answer.status == _LIMIT else "HiGHS gave up"
-    if first == len(LEVELS):
-        return answer, _why(answer)
     stopped = _why(answer)
-    for level, objective in zip(
-        LEVELS[first:],
-        [*(program.levels[name] for name in LEVELS[first + 1 :]), program.cost],
-        strict=True,
-    ):
+    for level, name in zip(names[first:], names[first + 1 :], strict=False):
         current = held_at(current, level, float(program.levels[level] @ answer.solution))
-        latest = _run(current, objective, deadline, gap)
+        last = name == "cost"
+        until = deadline if last else _half(deadline)
+        latest = _run(current, objectives[name], until, gap if last else gap / 10)
         if latest.solution is None:
             # The answer so far is a plan, too, but nobody has minimised its cost.
             value = float(program.cost @ answer.solution)
-            return _Answer(_LIMIT, answer.solution, value, math.nan, math.nan), _why(latest)
+            return replace(answer, value=value, bound=math.nan, gap=math.nan), _why(latest)
         answer = latest
         stopped = stopped or _why(answer)
     return answer, stopped
+
+
+def _half(deadline: float) -> float:
+    """Half of the time that is left."""
+    return (time.perf_counter() + deadline) / 2
 
 
 def _why(answer: _Answer) -> str:
@@ -214,15 +227,28 @@ def _moves(
     if not form.moves:
         return realise(problem, wanted), wanted
     moves = program.moves(solution).tidied()
-    return moves, np.asarray(problem.current + moves.started[0] - moves.stopped[0])
+    return moves, _counts(problem, moves)
 
 
-def _without(problem: ScalingProblem, form: Formulation) -> tuple[Moves, Counts]:
-    moves = heuristic(problem)
-    return moves, np.asarray(problem.current + moves.started[0] - moves.stopped[0])
+def _by_heuristic(
+    problem: ScalingProblem, program: Program | None, relaxed: _Answer | None, deadline: float
+) -> Moves:
+    """The best of the greedy plans and, if time allows, of those beside the relaxation."""
+    if program is None or relaxed is None or relaxed.solution is None:
+        return heuristic(problem)
+    choice = heuristic(problem, program.counts(relaxed.solution, "serving")[0])
+    near = narrowed(program, relaxed.solution)
+    rounded = _run(near, near.cost, deadline, _ROUNDING_GAP)
+    if rounded.solution is None:
+        return choice
+    return best(problem, choice, program.moves(rounded.solution).tidied())
+
+
+def _counts(problem: ScalingProblem, moves: Moves) -> Counts:
+    return np.asarray(problem.current + moves.started[0] - moves.stopped[0])
 
 
 def _gap(value: float, bound: float) -> float:
-    if value == bound:
-        return 0.0
+    if math.isnan(bound) or value == bound:
+        return bound - bound  # 0, or no number
     return max(0.0, value - bound) / abs(value) if value else math.inf

@@ -60,8 +60,10 @@ def random_problem(shape: Shape, seed: int, load: float = 1.0) -> ScalingProblem
     price = 24.0 * speed * rng.uniform(0.85, 1.2, (regions, gpus))
     pools = rng.integers(0, 2 * PER_POOL + 1, (models, regions))
     current = np.array(
-        [[rng.multinomial(pools[i, r], runs[i] / runs[i].sum()) for r in range(regions)]
-         for i in range(models)]
+        [
+            [rng.multinomial(pools[i, r], runs[i] / runs[i].sum()) for r in range(regions)]
+            for i in range(models)
+        ]
     )
     spot = rng.binomial(current, 0.1)
     capacity = (current * throughput[:, None, :]).sum(axis=2)
