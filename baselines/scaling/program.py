@@ -212,10 +212,12 @@ def _costs(
             start = np.full(p.shape, RELEASED_START_COST)
         else:
             price = np.broadcast_to(p.hourly.mean(axis=1, keepdims=True), p.shape)
-            seconds = np.where(np.isfinite(p.acquisition_s), p.acquisition_s, p.redeploy_s)
-            seconds = np.where(np.isfinite(seconds), seconds, 0.0)
+            delay = np.array(p.acquisition_s)
+            barred = np.isinf(delay)
+            delay[barred] = p.redeploy_s[barred]
+            delay[np.isinf(delay)] = 0.0
             net = np.asarray(hours * price)
-            start = np.asarray(price * seconds / 3600.0)
+            start = np.asarray(price * delay / 3600.0)
         each = {"serving": net, "acquired": start}
         constant = float((net * p.current).sum())
     cost = np.zeros(columns)
