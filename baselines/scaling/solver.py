@@ -88,6 +88,8 @@ def solve(
         if stopped and form.moves:
             other = _by_heuristic(problem, program, relaxed, deadline)
             if best(problem, moves, other) is other:
+                if outcome(problem, other).score[:3] != outcome(problem, moves).score[:3]:
+                    bound = math.nan
                 moves, wanted, status = other, _counts(problem, other), "heuristic"
     if form.costs == "dollars":
         objective = sum(outcome(problem, moves).dollars.values())
@@ -125,7 +127,9 @@ def plan_greedily(problem: ScalingProblem, *, relaxed: bool = True) -> Plan:
         answer = _run(program, program.cost, math.inf, 0.0, whole=False)
         bound = answer.value * program.unit
     moves = _by_heuristic(problem, program, answer, start + _ROUNDING_S)
-    objective = outcome(problem, moves).score[3]
+    *lacking, objective = outcome(problem, moves).score
+    if any(lacking):
+        bound = math.nan  # that of plans which lack nothing
     return Plan(
         problem=problem,
         moves=moves,

@@ -274,3 +274,10 @@ def test_doing_nothing_costs_what_it_costs() -> None:
     p = problem(spot=1, spot_price=3.0, donated_price=4.0)
     found = outcome(p, Moves.none(p))
     assert found.dollars["serving"] == 20.0 and found.dollars["donated"] == 1.0
+
+
+def test_the_heuristic_knows_how_far_from_the_best_it_can_be() -> None:
+    covered = plan_greedily(problem(demand=[[450.0]]))
+    assert covered.bound <= covered.cost and 0.0 <= covered.gap < 1.0
+    short = plan_greedily(problem(demand=[[450.0]], quota=3))
+    assert math.isnan(short.gap) and short.shortfall.tolist() == [[150.0]]
