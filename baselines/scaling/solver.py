@@ -52,8 +52,8 @@ def solve(
     Args:
         problem: What is known.
         time_limit_s: Wall seconds for all programs together; HiGHS looks at the clock now and then.
-        gap: Relative gap at which a program counts as solved; for shortfalls a tenth of it,
-            relative to the whole demand.
+        gap: Relative gap at which a program counts as solved; for shortfalls a tenth of it relative
+            to the whole demand, by which they also give way to what comes after. 0 is exact.
         form: `corrected`, `as_published`, `as_released`, or a formulation of one's own.
 
     Returns:
@@ -179,7 +179,9 @@ def _lexicographic(
         return None, "no plan was found in time" if answer.status == _LIMIT else "HiGHS gave up"
     stopped = _why(answer)
     for level, name in zip(names[first:], names[first + 1 :], strict=False):
-        current = held_at(current, level, float(program.levels[level] @ answer.solution))
+        # What the gap allows is given away here, or hardly any plan could be found beside this one.
+        least = float(program.levels[level] @ answer.solution)
+        current = held_at(current, level, least + gap / 10 * program.needs[level])
         last = name == "cost"
         until = deadline if last else _half(deadline)
         latest = _run(current, objectives[name], until, gap if last else gap / 10)
