@@ -104,7 +104,7 @@ def check_books(plan: Plan) -> None:
         assert (held == found.held).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(tiny())
 def test_equals_enumeration(p: ScalingProblem) -> None:
     plan = solve(p, gap=0.0)
@@ -140,7 +140,7 @@ def test_divided_instances_are_never_dearer(p: ScalingProblem) -> None:
         assert plan.bound == pytest.approx(plan.objective, rel=1e-5, abs=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(tiny(), st.sampled_from([1e-3, 0.25, 8.0, 1e4]))
 def test_units_of_tokens_and_dollars_do_not_matter(p: ScalingProblem, factor: float) -> None:
     scaled = dataclasses.replace(

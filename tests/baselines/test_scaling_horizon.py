@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from baselines.scaling import ScalingProblem, plan_greedily, solve
 
-_MOST = 5
+_MOST = 4
 Score = tuple[float, float, float, float]
 
 
@@ -20,14 +20,14 @@ Score = tuple[float, float, float, float]
 def horizons(draw: st.DrawFn) -> ScalingProblem:
     """One model, region and GPU over two or three periods."""
     periods = draw(st.integers(2, 3))
-    demand = draw(st.lists(st.integers(0, 4), min_size=periods, max_size=periods))
+    demand = draw(st.lists(st.integers(0, 3), min_size=periods, max_size=periods))
     price = float(draw(st.integers(1, 9)))
     return ScalingProblem(
         models=["a"],
         regions=["r"],
         gpus=["g"],
-        current=draw(st.integers(0, 3)),
-        spot=draw(st.integers(0, 2)),
+        current=draw(st.integers(0, 2)),
+        spot=draw(st.integers(0, 1)),
         demand=np.array(demand, dtype=float).reshape(periods, 1, 1, 1) * 90.0,
         throughput=100.0,
         price=price,
@@ -85,7 +85,7 @@ def best_score(p: ScalingProblem) -> Score:
     return min(states.values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(horizons())
 def test_equals_dynamic_programming(p: ScalingProblem) -> None:
     expected = best_score(p)
