@@ -25,8 +25,8 @@ class Oracle(Forecaster):
     def __init__(self, future: Traffic) -> None:
         self.future = future
 
-    def _ahead(self, history: Traffic, horizon: int, known: Floats) -> Floats:
-        """The bins of `known` after the history, (series, horizon).
+    def _ahead(self, history: Traffic, horizon: int) -> slice:
+        """The bins of the future after the history.
 
         Raises:
             ValueError: The future is that of other series, or does not reach so far.
@@ -40,7 +40,7 @@ class Oracle(Forecaster):
                 f"the future given ends at {future.end_s:g} s; {horizon} bins after "
                 f"{history.end_s:g} s go beyond it"
             )
-        return known[:, first : first + horizon]
+        return slice(first, first + horizon)
 
 
 class PerfectForecast(Oracle):
@@ -49,7 +49,7 @@ class PerfectForecast(Oracle):
     def forecast(self, history: Traffic, horizon: int, levels: Sequence[float] = LEVELS) -> Floats:
         """See the base class."""
         found = check(horizon, levels)
-        values = self._ahead(history, horizon, self.future.values)
+        values = self.future.values[:, self._ahead(history, horizon)]
         return np.repeat(values[:, :, None], len(found), axis=2)
 
 
@@ -72,12 +72,11 @@ class InSampleArima(Oracle):
 
     def forecast(self, history: Traffic, horizon: int, levels: Sequence[float] = LEVELS) -> Floats:
         """See the base class."""
-        found = check(horizon, levels)
+        found, ahead = check(horizon, levels), self._ahead(history, horizon)
         if self._known is None:
             self._known = self._predicted()
         predicted, spread = self._known
-        mean = self._ahead(history, horizon, predicted)
-        return np.maximum(mean[:, :, None] + spread[:, None, None] * ndtri(found), 0.0)
+        return np.maximum(predicted[:, ahead, None] + spread[:, None, None] * ndtri(found), 0.0)
 
     def fit(self, history: Traffic) -> None:
         """The fit is to the whole series and is made once, whatever the history."""
