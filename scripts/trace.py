@@ -1,4 +1,4 @@
-"""Describe a trace, or convert it to a request table.
+"""Describe a trace or the requests of a scenario, or convert them to a request table.
 
 All public formats that `envs.workloads.read_trace` knows are recognised by their content. With
 `-o requests.parquet` (or .csv, .csv.gz) the requests are written as a table that every command
@@ -19,6 +19,7 @@ from scripts.common import SeededArgs, show, table
 
 EXAMPLE = """servegym trace AzureLLMInferenceTrace_conv.csv
   servegym trace log.csv --columns arrival_s=time prompt_tokens=in output_tokens=out
+  servegym trace --scenario my.yaml --seed 1 -o requests.parquet
   servegym trace BurstGPT_1.csv --on-zero drop --sigma 0.5 --seed 1 -o requests.parquet"""
 
 _COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -31,8 +32,10 @@ _LOW_RATE, _HIGH_RATE = 0.01, 1e6
 class Args(SeededArgs):
     """Options of `servegym trace`."""
 
-    path: Annotated[Path, tyro.conf.Positional]
+    path: Annotated[Path | None, tyro.conf.Positional] = None
     """The trace, plain or gzipped."""
+    scenario: str | None = None
+    """Preset or YAML file whose requests are drawn with `--seed`, instead of a trace."""
     format: Literal[
         "auto",
         "table",
@@ -69,6 +72,10 @@ def main(args: Args) -> int:
 
 
 def _read(args: Args) -> RequestTable:
+    if (args.path is None) == (args.scenario is None):
+        raise ValueError("give PATH of a trace, or --scenario NAME")
+    if args.path is None:
+        return _drawn(args)
     columns = dict(_pair(text) for text in args.columns) or None
     options: dict[str, object] = {"sort": True} if args.sort else {}
     if args.time_unit is not None:
@@ -77,6 +84,20 @@ def _read(args: Args) -> RequestTable:
         options["on_zero"] = args.on_zero
     requests = read_trace(args.path, args.format, columns, args.seed, **options)
     return requests if args.sigma is None else requests.with_predictions(args.sigma, args.seed)
+
+
+def _drawn(args: Args) -> RequestTable:
+    from envs.scenarios import load_scenario
+
+    for name in ("columns", "time_unit", "sort", "on_zero"):
+        if getattr(args, name):
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} goes with PATH, not with --scenario")
+    if args.format != "auto":
+        raise ValueError("--format goes with PATH, not with --scenario")
+    assert args.scenario is not None  # told apart above
+    changes = {} if args.sigma is None else {"prediction": {"sigma": args.sigma}}
+    return load_scenario(args.scenario, changes).requests(args.seed)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -199,6 +199,13 @@ def _merge_over(
         if isinstance(workload, dict) and isinstance(workload.get("path"), str):
             path = str((folder / workload["path"]).absolute())
             changes["workload"] = workload | {"path": path}
+        if isinstance(workload, dict) and isinstance(workload.get("paths"), dict):
+            paths = {
+                # What is no text is refused later, with the key's name.
+                key: str((folder / path).absolute()) if isinstance(path, str) else path
+                for key, path in workload["paths"].items()
+            }
+            changes["workload"] = workload | {"paths": paths}
     return _merged(base, changes)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from envs.scenarios.strict import Strict
+from envs.scenarios.weeks import O365Week, ServeGenWeeks
 
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
@@ -248,5 +249,6 @@ class Trace(Strict):
 
 
 Workload = Annotated[
-    RouterMix | RouterClasses | Azure | Copilot | Vtc | Trace, Field(discriminator="kind")
+    RouterMix | RouterClasses | Azure | Copilot | Vtc | O365Week | ServeGenWeeks | Trace,
+    Field(discriminator="kind"),
 ]

@@ -19,8 +19,11 @@ from .columns import COLUMNS, MAX_TIME_S, MAX_TOKENS, TIERS
 from .errors import TraceError, UnknownFormatError
 from .generators import HEAVY_DECODE_TOKENS, router_classes, router_mix
 from .labels import Labels
+from .o365 import O365
 from .parts import drawn_parts, parquet_rows, predicted_parts, read_parts, router_mix_parts
 from .readers import TRACE_FORMATS, TraceWarning, read_trace, trace_files, trace_format
+from .sageserve import write_sageserve
+from .servegen_week import ServeGenWeek
 from .summary import convert, describe
 from .table import RequestTable
 from .tenants import copilot_calls, copilot_replay
@@ -31,12 +34,14 @@ __all__ = [
     "HEAVY_DECODE_TOKENS",
     "MAX_TIME_S",
     "MAX_TOKENS",
+    "O365",
     "PROCESSES",
     "TIERS",
     "TRACE_FORMATS",
     "VTC_SUITES",
     "Labels",
     "RequestTable",
+    "ServeGenWeek",
     "TraceError",
     "TraceWarning",
     "UnknownFormatError",
@@ -70,4 +75,5 @@ __all__ = [
     "unmask",
     "vtc_suite",
     "within",
+    "write_sageserve",
 ]

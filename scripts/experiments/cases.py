@@ -168,6 +168,12 @@ class Case:
             files = trace_files(workload.path, workload.format, workload.columns)
             data["workload"]["content"] = [_content(path) for path in files]
             data["bootstrap"] = self.bootstrap
+        if workload.kind == "servegen_week":
+            paths = data["workload"].pop("paths")
+            data["workload"]["content"] = {
+                model: [_content(file) for file in trace_files(path, "servegen")]
+                for model, path in paths.items()
+            }
         if self.queue is not None:
             data["queue"] = self.queue.identity()
         return data

@@ -236,7 +236,12 @@ def about(case: Case, records: Sequence[Record]) -> list[str]:
 
 def _load(case: Case, records: Sequence[Record]) -> str:
     workload = case.scenario.workload
-    if workload.kind == "copilot" or workload.kind == "vtc":
+    if (
+        workload.kind == "copilot"
+        or workload.kind == "vtc"
+        or workload.kind == "o365"
+        or workload.kind == "servegen_week"
+    ):
         table = case.episode(records[0].seed).table
         return f"{len(table):,} requests of {workload.kind}: {table.source}"
     if workload.kind != "trace":

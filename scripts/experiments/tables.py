@@ -18,7 +18,9 @@ _PLAIN_WIDTH = 120
 _ROUTER_WIDTH = 19
 
 
-def print_tables(comparisons: Sequence[Comparison], metrics: Sequence[Metric]) -> None:
+def print_tables(
+    comparisons: Sequence[Comparison], metrics: Sequence[Metric], noun: str = "policy"
+) -> None:
     """Print one table a scenario on stdout: 120 columns wide where it is no terminal."""
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _PLAIN_WIDTH, highlight=False)
@@ -26,7 +28,7 @@ def print_tables(comparisons: Sequence[Comparison], metrics: Sequence[Metric]) -
         shown = list(metrics)
         while shown and _width(console, table(comparison, shown, not terminal)) > console.width:
             shown.pop()
-        console.print(table(comparison, shown, marks=not terminal))
+        console.print(table(comparison, shown, not terminal, noun))
         if left := len(metrics) - len(shown):
             console.print(f"{left} more columns do not fit here: see table.csv")
         console.print()
@@ -43,13 +45,16 @@ def _width(console: Console, shown: Table) -> int:
     )
 
 
-def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False) -> Table:
+def table(
+    comparison: Comparison, metrics: Sequence[Metric], marks: bool = False, noun: str = "policy"
+) -> Table:
     """The main metric with its interval, how it compares with the reference, other means.
 
     Args:
         comparison: The numbers.
         metrics: What to show beside the main metric.
         marks: Whether a star marks the best, where bold letters can't.
+        noun: What is compared.
     """
     star = "*" if marks else "bold"
     title = (
@@ -65,7 +70,7 @@ def table(comparison: Comparison, metrics: Sequence[Metric], marks: bool = False
         padding=(0, 0, 0, 0),
         show_edge=False,
     )
-    out.add_column("policy", overflow="fold", min_width=_ROUTER_WIDTH)
+    out.add_column(noun, overflow="fold", min_width=_ROUTER_WIDTH)
     main = comparison.main
     headings = [f"{main.heading} [95%]", "vs reference", *(_narrow(m.heading) for m in metrics)]
     for heading in headings:

@@ -10,6 +10,7 @@ quantiles by client and (six-hourly) window.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,9 @@ _QUANTILES = ("q1", "q5", "q10", "q25", "q50", "q75", "q90", "q95", "q99")
 MOST_REQUESTS = 50_000_000
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_Lengths = dict[int, tuple[Floats, Floats, Floats]]
+"""By client: (w,) window starts, (w, 9) input and (w, 9) output quantiles."""
 
 
 def generate(
@@ -69,6 +73,106 @@ def generate(
         ValueError: An argument is out of range.
     """
     path = Path(path)
+    rng = np.random.default_rng(seed)
+    record = read_record(
+        path,
+        lengths=lengths,
+        start_s=start_s,
+        duration_s=duration_s,
+        rate_scale=rate_scale,
+        clients=clients,
+        missing_lengths=missing_lengths,
+        rng=rng,
+    )
+    if record.expected > MOST_REQUESTS:
+        mend = "Use a smaller rate_scale or duration_s, or fewer clients"
+        text = f"about {record.expected:.3g} requests would be drawn"
+        raise TraceError(text, mend=mend, path=path)
+    arrival, client, prompt, output = record.draw(start_s, start_s + duration_s, rng)
+    if not len(arrival):
+        mend = "Choose another start_s, a longer duration_s or more clients"
+        raise TraceError("no request falls in the chosen time", mend=mend, path=path)
+    names, codes = np.unique(client, return_inverse=True)
+    return RequestTable.from_columns(
+        arrival_s=arrival,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        tenant=Labels(codes.astype(np.int32), tuple(f"client-{name}" for name in names)),
+        model=path.name.removesuffix("_trace.parquet").rpartition("_")[2] or "default",
+        source=f"{path.name} (ServeGen, {start_s:g} s + {duration_s:g} s, x{rate_scale:g},"
+        f" seed {seed})",
+    )
+
+
+@dataclass(frozen=True)
+class Record:
+    """Client windows and lengths of a time, from which requests are drawn.
+
+    Attributes:
+        windows: One row a client and window.
+        lengths: Quantiles by client.
+        owners: Whose lengths each client uses.
+        rate_scale: Factor on every rate.
+    """
+
+    windows: pd.DataFrame
+    lengths: _Lengths
+    owners: dict[int, int]
+    rate_scale: float
+
+    @property
+    def expected(self) -> float:
+        """Requests that all windows would give."""
+        return float((self.windows["rate"] * WINDOW_S).sum() * self.rate_scale)
+
+    def loads(self) -> pd.Series[float]:
+        """Share of each client in the requests, by its number."""
+        load = self.windows.groupby("client")["rate"].sum()
+        return load / load.sum()
+
+    def draw(
+        self, start_s: float, stop_s: float, rng: np.random.Generator
+    ) -> tuple[Floats, Ints, Ints, Ints]:
+        """Draw the requests of [start_s, stop_s).
+
+        Returns:
+            Arrival in seconds from `start_s`, sorted; client; prompt and output tokens; (n,) each.
+        """
+        t = self.windows["t"]
+        windows = self.windows[(t + WINDOW_S > start_s) & (t < stop_s)]
+        arrival, client, row = _arrivals(windows, self.rate_scale, rng)
+        inside = (arrival >= start_s) & (arrival < stop_s)
+        arrival, client, row = arrival[inside] - start_s, client[inside], row[inside]
+        if not len(arrival):
+            return arrival, client, row, row
+        prompt, output = _tokens(windows, self.lengths, self.owners, row, rng)
+        order = np.argsort(arrival, kind="stable")
+        return arrival[order], client[order], prompt[order], output[order]
+
+
+def read_record(
+    path: Path,
+    *,
+    lengths: str | Path | None,
+    start_s: float,
+    duration_s: float,
+    rate_scale: float,
+    clients: Iterable[int] | None,
+    missing_lengths: Literal["borrow", "drop"],
+    rng: np.random.Generator,
+) -> Record:
+    """Read what requests are drawn from; arguments and errors as `generate`.
+
+    Args:
+        path: The `*_trace.parquet` file.
+        lengths: The quantiles.
+        start_s: Where to start in the record.
+        duration_s: How long.
+        rate_scale: Factor on every rate.
+        clients: Numbers of the clients to use.
+        missing_lengths: What to do with clients without lengths.
+        rng: Draws whose lengths are borrowed.
+    """
     if not (np.isfinite(start_s) and start_s >= 0):
         raise ValueError(f"start_s is {start_s}; it must be 0 or more")
     for name, value in {"duration_s": duration_s, "rate_scale": rate_scale}.items():
@@ -79,31 +183,9 @@ def generate(
     windows = _windows(path, start_s, start_s + duration_s, clients)
     quantiles_path = Path(lengths) if lengths is not None else lengths_beside(path)
     quantiles = _lengths(quantiles_path)
-    rng = np.random.default_rng(seed)
     owners = _owners(windows, quantiles, missing_lengths, rng)
-    windows = windows[windows["client"].isin(list(owners))]
-    expected = float((windows["rate"] * WINDOW_S).sum() * rate_scale)
-    if expected > MOST_REQUESTS:
-        mend = "Use a smaller rate_scale or duration_s, or fewer clients"
-        raise TraceError(f"about {expected:.3g} requests would be drawn", mend=mend, path=path)
-    arrival, client, row = _arrivals(windows, rate_scale, rng)
-    inside = (arrival >= start_s) & (arrival < start_s + duration_s)
-    arrival, client, row = arrival[inside] - start_s, client[inside], row[inside]
-    if not len(arrival):
-        mend = "Choose another start_s, a longer duration_s or more clients"
-        raise TraceError("no request falls in the chosen time", mend=mend, path=path)
-    prompt, output = _tokens(windows, quantiles, owners, row, rng)
-    order = np.argsort(arrival, kind="stable")
-    names, codes = np.unique(client, return_inverse=True)
-    return RequestTable.from_columns(
-        arrival_s=arrival[order],
-        prompt_tokens=prompt[order],
-        output_tokens=output[order],
-        tenant=Labels(codes[order].astype(np.int32), tuple(f"client-{name}" for name in names)),
-        model=path.name.removesuffix("_trace.parquet").rpartition("_")[2] or "default",
-        source=f"{path.name} (ServeGen, {start_s:g} s + {duration_s:g} s, x{rate_scale:g},"
-        f" seed {seed})",
-    )
+    windows = windows[windows["client"].isin(list(owners))].reset_index(drop=True)
+    return Record(windows, quantiles, owners, rate_scale)
 
 
 def lengths_beside(path: Path) -> Path:
@@ -169,10 +251,6 @@ def _windows(path: Path, start: float, stop: float, clients: Iterable[int] | Non
     return frame.reset_index(drop=True)
 
 
-_Lengths = dict[int, tuple[Floats, Floats, Floats]]
-"""By client: (w,) window starts, (w, 9) input and (w, 9) output quantiles."""
-
-
 def _lengths(path: Path) -> _Lengths:
     data = _parquet(path, ("client", "t", "field", *_QUANTILES))
     fault = parquet_fault(path)
@@ -220,7 +298,7 @@ def _owners(
 
 def _arrivals(
     windows: pd.DataFrame, scale: float, rng: np.random.Generator
-) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[Floats, Ints, Ints]:
     """Arrival, client and row of `windows` of every request, unsorted."""
     times: list[Floats] = []
     counts = np.zeros(len(windows), np.int64)
