@@ -62,12 +62,16 @@ class Tunable(Protocol):
     def parameter_names(self) -> tuple[str, ...]:
         """Their names, in the same order."""
 
+
+class Bounded(Tunable, Protocol):
+    """What refuses numbers that make no sense."""
+
     @property
     def ranges(self) -> tuple[Range, ...]:
         """What they can be, in the same order; those without can be any finite number."""
 
 
-def check(owner: Tunable, most: int) -> None:
+def check(owner: Bounded, most: int) -> None:
     """Refuse parameters that make no sense.
 
     Args:
