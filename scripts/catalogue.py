@@ -74,7 +74,7 @@ def _routers() -> Rows:
 
 
 def _schedulers() -> Rows:
-    from baselines.scheduling import reads_weights
+    from baselines.scheduling import reads_history
     from scripts.experiments.disciplines import all_schedulers
 
     return [
@@ -83,7 +83,7 @@ def _schedulers() -> Rows:
             "parameters": dict(zip(rule.parameter_names, rule.parameters, strict=True)),
             "counters": "kept" if rule.charge is not None else "none",
             "predictions": "used" if rule.uses_prediction else "unused",
-            "with --queue": "knows a trace's mean answers" if reads_weights(rule) else "",
+            "with --queue": "knows a trace's mean answers" if reads_history(rule) else "",
             "source": rule.source,
         }
         for name, rule in all_schedulers().items()

@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "train a throttling policy by reinforcement learning",
     ),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
+    "benchmark ilp": (
+        "scripts.benchmark_ilp",
+        "measure how long the integer program of scaling takes",
+    ),
     "validate": ("scripts.validate", "hold the simulator against measurements of real engines"),
     "fit-cost-model": ("scripts.fit_cost_model", "fit the GPU cost models to measurements"),
     "profile-gpu": ("scripts.profile_gpu", "time a model's steps on a GPU, for a cost model"),

@@ -27,8 +27,10 @@ def oit_as_coded(
     if gate.fits == 1:
         return LET_IN
     over = tenant.recent >= gate.p0 or application.recent >= gate.p1
-    # One that was preempted has been served in part, and is not turned away.
-    if traits.call_index == 0 and request.admit_ps < 0 and over:
+    # One that was preempted has been served in part, and is not turned away; nor is one of whose
+    # interaction other calls were let in elsewhere, as happens in a fleet.
+    begun = request.admit_ps >= 0 or interaction.served + interaction.running > 0
+    if traits.call_index == 0 and over and not begun:
         return TURN_AWAY
     return WAIT
 

@@ -9,7 +9,7 @@ from baselines.scheduling.catalogue import scheduler, schedulers
 from baselines.scheduling.weights import (
     application_weights,
     interaction_costs,
-    reads_weights,
+    reads_history,
     traits_for,
     typical_tokens,
     weights_for,
@@ -18,7 +18,7 @@ from baselines.scheduling.weights import (
 __all__ = [
     "application_weights",
     "interaction_costs",
-    "reads_weights",
+    "reads_history",
     "scheduler",
     "schedulers",
     "traits_for",

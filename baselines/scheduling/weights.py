@@ -87,34 +87,63 @@ def typical_tokens(
 
 
 def interaction_costs(
-    table: RequestTable, measure: str = "tokens", true: bool = False
+    table: RequestTable,
+    measure: str = "tokens",
+    true: bool = False,
+    history: RequestTable | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Cost of the whole interaction of each request, (n,).
+    """Expected cost of the whole interaction of each request when it begins, (n,).
+
+    That of its first call, by its predicted answer, and for each other one that is declared the
+    mean of its application.
 
     Args:
-        table: Its calls are all of an interaction; the prompts of later calls are taken as known.
+        table: The requests, in order of time.
         measure: "tokens", input + 2 x output; or "kv", token-seconds in the KV cache at a token a
             second, `p d + d (d + 1) / 2` a call (Justitia, arXiv:2510.17015).
-        true: Take true output lengths instead of predicted ones, as only an oracle knows them.
+        true: Take the true costs of all calls of the table instead, as only an oracle knows them.
+        history: Requests of another time, which the means are of; an application that it lacks
+            gets that of all its calls. Without it they are of the table itself.
 
     Raises:
         ValueError: The measure is unknown, or the table has no predictions.
     """
-    prompt = np.asarray(table.prompt_tokens, np.float64)
-    output = np.asarray(table.output_tokens if true else table.predicted_output_tokens, np.float64)
-    if output.min(initial=1.0) < 1:
+    if measure not in _MEASURES:
+        raise ValueError(f"measure {measure!r} is unknown; choose {' or '.join(_MEASURES)}")
+    cost = _MEASURES[measure]
+    _, first, codes = np.unique(table.interaction, return_index=True, return_inverse=True)
+    if true:
+        each = cost(table.prompt_tokens, table.output_tokens)
+        return np.bincount(codes, each).astype(np.float64)[codes]
+    if np.min(table.predicted_output_tokens, initial=1) < 1:
         raise ValueError(
             "costs of interactions need predicted output lengths: add them with "
             "table.with_predictions(sigma=0.5, seed=0)"
         )
-    if measure == "tokens":
-        cost = prompt + 2.0 * output
-    elif measure == "kv":
-        cost = prompt * output + output * (output + 1.0) / 2.0
-    else:
-        raise ValueError(f"measure {measure!r} is unknown; choose tokens or kv")
-    codes = np.unique(table.interaction, return_inverse=True)[1]
-    return np.bincount(codes, cost).astype(np.float64)[codes]
+    past = table if history is None or not len(history) else history
+    usual = cost(past.prompt_tokens, past.output_tokens)
+    mean = np.full(len(table.application.names), usual.mean())
+    past_codes = np.asarray(past.application.codes)
+    for code, name in enumerate(table.application.names):
+        if name in past.application.names:
+            mine = past_codes == past.application.names.index(name)
+            mean[code] = usual[mine].mean() if mine.any() else mean[code]
+    begun = cost(table.prompt_tokens[first], table.predicted_output_tokens[first])
+    later = table.calls_in_interaction[first] - 1
+    begun += later * mean[np.asarray(table.application.codes)[first]]
+    return np.asarray(begun[codes], np.float64)
+
+
+def _tokens(prompt: npt.ArrayLike, output: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    return np.asarray(prompt, np.float64) + 2.0 * np.asarray(output, np.float64)
+
+
+def _kv_seconds(prompt: npt.ArrayLike, output: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    d = np.asarray(output, np.float64)
+    return np.asarray(prompt, np.float64) * d + d * (d + 1.0) / 2.0
+
+
+_MEASURES = {"tokens": _tokens, "kv": _kv_seconds}
 
 
 def traits_for(
@@ -135,9 +164,9 @@ def traits_for(
     if scheduler.charge in (charge_ratios, charge_ratios_at_end):
         found["typical"] = typical_tokens(table, history=history)
     if scheduler.charge is charge_virtual_time:
-        found["interaction_costs"] = interaction_costs(table, "kv")
+        found["interaction_costs"] = interaction_costs(table, "kv", history=history)
     if scheduler.rank is smallest_interaction:
-        found["interaction_costs"] = interaction_costs(table)
+        found["interaction_costs"] = interaction_costs(table, history=history)
     return found
 
 
@@ -156,10 +185,11 @@ def weights_for(
     return None
 
 
-def reads_weights(scheduler: Scheduler) -> bool:
-    """Whether a scheduler charges by what calls of applications typically take."""
+def reads_history(scheduler: Scheduler) -> bool:
+    """Whether a scheduler goes by what calls of applications typically take."""
     normalised = (charge_normalised, charge_at_end, charge_ratios, charge_ratios_at_end)
-    return scheduler.charge in normalised
+    whole = scheduler.charge is charge_virtual_time or scheduler.rank is smallest_interaction
+    return scheduler.charge in normalised or whole
 
 
 def _mean(tokens: npt.NDArray[np.int64]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import gymnasium
@@ -70,6 +71,7 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         flags: int,
         terms: Mapping[str, int],
         costs: Mapping[str, int],
+        counts: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Take the copies, what they write to, and which rows of a step's values are what.
 
@@ -81,11 +83,13 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
             flags: Rows of bool: terminated, truncated, and whether the action was obeyed.
             terms: Row by term of the reward.
             costs: Row by cost.
+            counts: Row of what costs are of, by name.
         """
         self._copies, self._observations, self._mask = copies, observations, mask
         self._rows = values, flags
         self._terms = [(name, f"_{name}", row) for name, row in terms.items()]
         self._costs = [(name, f"_{name}", row) for name, row in costs.items()]
+        self._counts = [(name, f"_{name}", row) for name, row in counts.items()]
         self._over = np.ones(self.num_envs, bool)
         self._begun = False
         self._ended: list[int] = []
@@ -293,7 +297,11 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         cost: dict[str, Any] = {}
         for name, mark, row in self._costs:
             cost[name], cost[mark] = values[row], stepped
-        masks = (
+        counts: dict[str, Any] = {}
+        for name, mark, row in self._counts:
+            counts[name], counts[mark] = values[row], stepped
+        masks: dict[str, Any] = {"counts": counts, "_counts": stepped} if counts else {}
+        masks |= (
             {}
             if self._mask is None
             else {"action_mask": self._mask.copy(), "_action_mask": stepped}

@@ -16,8 +16,9 @@ from envs.routing.layout import (
     REQUEST_FEATURES,
 )
 from envs.simulator import view
-from envs.simulator.jit import compiled
-from envs.simulator.layout import PS_PER_S
+from envs.simulator.batch import count_within
+from envs.simulator.jit import compiled, inlined
+from envs.simulator.layout import NEVER, PS_PER_S
 from envs.simulator.memory import (
     all_instances,
     all_requests,
@@ -28,25 +29,27 @@ from envs.simulator.memory import (
     instance,
     request,
     seen_instance,
-    seen_instances,
     seen_outlived,
     seen_requests,
     seen_running_at,
     table,
 )
 from envs.simulator.prediction import predicted_remaining
+from envs.simulator.stretch import iterations_within
 
 _floats_at = array_at(types.Array(types.float32, 1, "C"))
 _bytes_at = array_at(types.Array(types.int8, 1, "C"))
 _longs_at = array_at(types.Array(types.int64, 1, "C"))
 
-_REQUEST_SCALE = np.array([f.scale for f in REQUEST_FEATURES])
+# Whole numbers and float32s times the reciprocal of a whole number (of 0.1: ten) round to the
+# same float32 as their quotient, and divisions are slow.
+_REQUEST_FACTOR = np.array([1.0 / f.scale for f in REQUEST_FEATURES])
 _REQUEST_HIGH = np.array([f.high for f in REQUEST_FEATURES])
-_INSTANCE_SCALE = np.array([f.scale for f in INSTANCE_FEATURES])
+_INSTANCE_FACTOR = np.array([1.0 / f.scale for f in INSTANCE_FEATURES])
 _INSTANCE_HIGH = np.array([f.high for f in INSTANCE_FEATURES])
-_FLEET_SCALE = np.array([f.scale for f in FLEET_FEATURES])
+_FLEET_FACTOR = np.array([1.0 / f.scale for f in FLEET_FEATURES])
 _FLEET_HIGH = np.array([f.high for f in FLEET_FEATURES])
-_FUTURE_SCALE = np.array([f.scale for f in FUTURE_FEATURES])
+_FUTURE_FACTOR = np.array([1.0 / f.scale for f in FUTURE_FEATURES])
 _FUTURE_HIGH = np.array([f.high for f in FUTURE_FEATURES])
 _HORIZONS_PS = np.array([round(h * PS_PER_S) for h in HORIZONS_S])
 _DAY_S = 86_400.0
@@ -54,18 +57,9 @@ _LIVE_FEATURES = 12
 """Features of an instance that change in an episode; its costs come after them."""
 
 
-@compiled
-def decode_step_s(s: Any, i: int, done: int) -> float:
-    """Seconds that a decode step of instance i takes with the decodes and KV it has now."""
-    inst = seen_instance(s, i)
-    context = inst.context + done * inst.stretch_batch
-    step = table(s, inst.decode_at + max(inst.decoding, 1)) + inst.context_ps * context
-    return step / PS_PER_S
-
-
-@compiled
+@inlined
 def _observe_requests(e: Any, s: Any) -> None:
-    width = len(_REQUEST_SCALE)
+    width = len(_REQUEST_FACTOR)
     out, queue = _floats_at(e.requests_at, s.window * width), candidates(s)
     for k in range(s.window):
         at = k * width
@@ -82,73 +76,93 @@ def _observe_requests(e: Any, s: Any) -> None:
         out[at + 4] = row.tier
         out[at + 5] = (s.now_ps - row.arrival_ps) / PS_PER_S
         for f in range(width):
-            out[at + f] = min(out[at + f] / _REQUEST_SCALE[f], _REQUEST_HIGH[f])
+            out[at + f] = min(out[at + f] * _REQUEST_FACTOR[f], _REQUEST_HIGH[f])
 
 
 @compiled
-def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
-    """Fill one row; returns the predicted request-seconds to come there, and its step time."""
-    width = len(_INSTANCE_SCALE)
-    at = i * width
-    out, inst = _floats_at(e.instances_at, e.rows * width), seen_instance(s, i)
-    requests, in_service = seen_requests(s), seen_running_at(s, i)
-    done = view.iterations_done(seen_instances(s), i, s.now_ps)
-    iteration = inst.iteration + done
-    # Most of the time goes here: over packed numbers, and to the requests' own rows only where a
-    # prediction was outlived and what is then expected depends on them.
-    limits, least = seen_outlived(s, i), s.overrun_tokens
-    over, growth, earliest = 0, 0, 1 << 60
+def _predicted_of(s: Any, i: int, iteration: int) -> tuple[int, int]:
+    """Predicted tokens to come of the decodes of instance i: of all, and of the first to end.
+
+    They are looked at one by one, for what depends on how much each has generated.
+    """
+    inst, requests, in_service = seen_instance(s, i), seen_requests(s), seen_running_at(s, i)
+    growth, earliest = 0, NEVER
     for j in range(inst.decoding):
-        ahead = limits[j] - iteration
-        rest = ahead if ahead > 0 else least
+        row = requests[in_service[j]]
+        rest = predicted_remaining(row, iteration - row.base)
         growth += rest
         earliest = min(earliest, rest)
-        over += 1 if ahead <= 0 else 0
-    if over > 0 and s.overrun_percent > 0:
-        growth, earliest = 0, 1 << 60
-        for j in range(inst.decoding):
-            row = requests[in_service[j]]
-            rest = predicted_remaining(row, iteration - row.base)
-            growth += rest
-            earliest = min(earliest, rest)
+    return growth, earliest
+
+
+@compiled
+def _prefills_of(s: Any, i: int) -> int:
+    """Predicted tokens to come of the requests in prefill at instance i."""
+    inst, requests, in_service = seen_instance(s, i), seen_requests(s), seen_running_at(s, i)
+    growth = 0
     for j in range(inst.decoding, inst.decoding + inst.prefilling):
         row = requests[in_service[j]]
         growth += predicted_remaining(row, row.generated)
-    step = decode_step_s(s, i, done)
-    used = inst.context + inst.prefill_reserved + done * inst.stretch_batch
+    return growth
+
+
+@inlined
+def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
+    """Fill one row; returns the predicted request-seconds to come there, and its step time."""
+    width = len(_INSTANCE_FACTOR)
+    at = i * width
+    out, inst = _floats_at(e.instances_at, e.rows * width), seen_instance(s, i)
+    decoding, prefilling, waiting = inst.decoding, inst.prefilling, inst.waiting
+    done = 0
+    if inst.stretch_batch > 0:
+        elapsed = s.now_ps - inst.stretch_start_ps
+        done = iterations_within(inst.step_ps, inst.step_growth_ps, elapsed)
+    iteration = inst.iteration + done
+    count_within(inst, seen_outlived(s, i), iteration)
+    over = decoding - inst.within
+    growth = inst.within_limits - inst.within * iteration + over * s.overrun_tokens
+    earliest = inst.next_outlived - iteration
+    if over > 0:
+        earliest = min(earliest, s.overrun_tokens)
+        if s.overrun_percent > 0:
+            growth, earliest = _predicted_of(s, i, iteration)
+    if prefilling > 0:
+        growth += _prefills_of(s, i)
+    grown = done * inst.stretch_batch
+    context = inst.context + grown
+    step_ps = table(s, inst.decode_at + max(decoding, 1)) + inst.context_ps * context
+    step = step_ps / PS_PER_S  # a decode step with the decodes and KV that are there now
+    used = context + inst.prefill_reserved
     work = growth + inst.waiting_predicted
     free = False
-    if head >= 0:
-        free = (
-            inst.waiting == 0
-            and inst.decoding + inst.prefilling < inst.max_num_seqs
-            and view.can_hold(seen_instances(s), all_requests(s), i, head)
-            and used + request(s, head).prompt + inst.watermark <= inst.kv_capacity
-        )
-    kv, slots = inst.kv_capacity, inst.max_num_seqs
-    out[at] = inst.waiting
-    out[at + 1] = inst.waiting_tokens / kv
-    out[at + 2] = inst.short / slots
-    out[at + 3] = (inst.medium - inst.short) / slots
-    out[at + 4] = (inst.decoding - inst.medium) / slots
-    out[at + 5] = inst.prefilling / slots
-    out[at + 6] = used / kv
-    out[at + 7] = (used + inst.waiting_tokens + work) / kv
+    if head >= 0 and waiting == 0 and decoding + prefilling < inst.max_num_seqs:
+        row = request(s, head)
+        fits = used + row.prompt + inst.watermark <= inst.kv_capacity
+        free = fits and view.holds(inst, row)
+    kv, slots = 1.0 / inst.kv_capacity, 1.0 / inst.max_num_seqs
+    out[at] = waiting
+    out[at + 1] = inst.waiting_tokens * kv
+    out[at + 2] = inst.short * slots
+    out[at + 3] = (inst.medium - inst.short) * slots
+    out[at + 4] = (decoding - inst.medium) * slots
+    out[at + 5] = prefilling * slots
+    out[at + 6] = used * kv
+    out[at + 7] = (used + inst.waiting_tokens + work) * kv
     out[at + 8] = work
-    out[at + 9] = earliest * step if inst.decoding > 0 else 0.0
-    out[at + 10] = over / max(inst.decoding, 1)
+    out[at + 9] = earliest * step if decoding > 0 else 0.0
+    out[at + 10] = over / max(decoding, 1)
     out[at + 11] = step
-    for f in range(_LIVE_FEATURES):  # at once, since divisions are slow one by one
-        out[at + f] = min(out[at + f] / _INSTANCE_SCALE[f], _INSTANCE_HIGH[f])
+    for f in range(_LIVE_FEATURES):
+        out[at + f] = min(out[at + f] * _INSTANCE_FACTOR[f], _INSTANCE_HIGH[f])
     out[at + 14] = 1.0 if free else 0.0
-    out[at + 15] = 1.0 if inst.decoding + inst.prefilling + inst.waiting == 0 else 0.0
+    out[at + 15] = 1.0 if decoding + prefilling + waiting == 0 else 0.0
     return step * work, step
 
 
 @compiled
 def observe_engines(e: Any, s: Any) -> None:
     """Fill what does not change in an episode: the costs of each instance."""
-    width = len(_INSTANCE_SCALE)
+    width = len(_INSTANCE_FACTOR)
     out = _floats_at(e.instances_at, e.rows * width)
     for i in range(s.size):
         inst = instance(s, i)
@@ -158,12 +172,12 @@ def observe_engines(e: Any, s: Any) -> None:
         out[at + 12] = table(s, inst.decode_at + 1) / PS_PER_S
         out[at + 13] = prefill
         for f in range(_LIVE_FEATURES, _LIVE_FEATURES + 2):
-            out[at + f] = min(out[at + f] / _INSTANCE_SCALE[f], _INSTANCE_HIGH[f])
+            out[at + f] = min(out[at + f] * _INSTANCE_FACTOR[f], _INSTANCE_HIGH[f])
 
 
-@compiled
+@inlined
 def _observe_fleet(e: Any, s: Any) -> None:
-    out = _floats_at(e.fleet_at, len(_FLEET_SCALE))
+    out = _floats_at(e.fleet_at, len(_FLEET_FACTOR))
     clock = e.day_start_s + s.now_ps / PS_PER_S
     if clock >= _DAY_S:
         clock %= _DAY_S
@@ -174,14 +188,14 @@ def _observe_fleet(e: Any, s: Any) -> None:
     out[3] = s.queued + s.at_instances
     out[4] = math.sin(angle)
     out[5] = math.cos(angle)
-    for f in range(len(_FLEET_SCALE)):
-        out[f] = min(out[f] / _FLEET_SCALE[f], _FLEET_HIGH[f])
+    for f in range(len(_FLEET_FACTOR)):
+        out[f] = min(out[f] * _FLEET_FACTOR[f], _FLEET_HIGH[f])
 
 
 @compiled
 def _observe_future(e: Any, s: Any) -> None:
     """Arrivals still to come, for a critic alone: an unbiased baseline, never for an actor."""
-    out, sums = _floats_at(e.future_at, len(_FUTURE_SCALE)), _longs_at(e.tokens_at, s.count + 1)
+    out, sums = _floats_at(e.future_at, len(_FUTURE_FACTOR)), _longs_at(e.tokens_at, s.count + 1)
     end = s.next_arrival
     for h in range(len(_HORIZONS_PS)):
         until = s.now_ps + _HORIZONS_PS[h]
@@ -195,31 +209,37 @@ def _observe_future(e: Any, s: Any) -> None:
         end = low
         out[2 * h] = end - s.next_arrival
         out[2 * h + 1] = sums[end] - sums[s.next_arrival]
-    for f in range(len(_FUTURE_SCALE)):
-        out[f] = min(out[f] / _FUTURE_SCALE[f], _FUTURE_HIGH[f])
+    for f in range(len(_FUTURE_FACTOR)):
+        out[f] = min(out[f] * _FUTURE_FACTOR[f], _FUTURE_HIGH[f])
 
 
-@compiled
+@inlined
 def _fill_mask(e: Any, s: Any) -> None:
     """Allowed actions: an existing queue place, on an instance that can hold its prompt; hold.
 
     They are those of this moment, however long ago the router looked.
     """
     mask, queue = _bytes_at(e.mask_at, s.window * e.rows + 1), candidates(s)
-    instances, requests = all_instances(s), all_requests(s)
     # The simulator forces a dispatch of the head on who holds for nothing, where it finds a place.
     hold = 1
     for k in range(s.window):
-        r = queue[k] if s.queued > 0 else -1
-        for i in range(e.rows):
-            allowed = r >= 0 and i < s.size and view.can_hold(instances, requests, i, r)
-            mask[k * e.rows + i] = 1 if allowed else 0
+        at, r = k * e.rows, queue[k] if s.queued > 0 else -1
+        if r < 0:
+            for i in range(e.rows):
+                mask[at + i] = 0
+            continue
+        row = request(s, r)
+        for i in range(s.size):
+            allowed = view.holds(instance(s, i), row)
+            mask[at + i] = 1 if allowed else 0
             if k == 0 and allowed and s.at_instances == 0:
                 hold = 0
+        for i in range(s.size, e.rows):
+            mask[at + i] = 0
     mask[s.window * e.rows] = hold
 
 
-@compiled
+@inlined
 def observe(e: Any, s: Any) -> float:
     """Fill every buffer for the decision that is due, after `observe_engines` in an episode.
 

@@ -10,7 +10,7 @@ from numba import types
 
 from envs.routing.layout import ENV_DTYPE, STEP_VALUES
 from envs.routing.observation import observe, observe_engines, outstanding
-from envs.simulator.jit import EntryPoint, compiled
+from envs.simulator.jit import EntryPoint, compiled, inlined
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.layout import HEAD_DTYPE, PS_PER_S, ROUTE
 from envs.simulator.memory import all_instances, all_requests, array_at, candidates, record_at
@@ -59,7 +59,7 @@ def _weighted_sum(e: Any) -> float:
     )
 
 
-@compiled
+@inlined
 def _step(address: int, action: int, start: bool) -> None:
     """Carry out an action and run to the next decision, by the address of the record.
 
@@ -113,6 +113,11 @@ def _step(address: int, action: int, start: bool) -> None:
     e.reward = _weighted_sum(e)
 
 
+def _step_one(address: int, action: int, start: bool) -> None:
+    """`_step` for Python."""
+    _step(address, action, start)
+
+
 # The order in which `_step_all` writes them.
 assert STEP_VALUES == (
     *("reward", "dt", "preemptions", "slo_misses", "rejections", "latency", "outstanding"),
@@ -162,7 +167,7 @@ def _step_all(
     return ended
 
 
-step_one = EntryPoint(_step, types.void(types.int64, types.int64, types.boolean))
+step_one = EntryPoint(_step_one, types.void(types.int64, types.int64, types.boolean))
 step_all = EntryPoint(
     _step_all,
     types.boolean(

@@ -22,6 +22,7 @@ from envs.simulator.layout import (
 )
 from envs.simulator.memory import (
     engine,
+    fetch_request,
     gate,
     instance,
     killed,
@@ -121,7 +122,7 @@ def _peak(s: Any, i: int, r: int, ahead: int) -> int:
     return most
 
 
-@compiled
+@inlined
 def fits(s: Any, i: int, r: int, ahead: int) -> bool:
     """Admission test of a waiting request, `ahead` iterations from the start of the stretch.
 
@@ -260,6 +261,7 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
     inst, eng, row = instance(s, i), engine(s, i), request(s, r)
     queues.take(s, i, r)
+    fetch_request(s, eng.root)  # the next head
     tokens = row.prompt + row.generated
     eng.queued -= 1
     leave_counts(s, i, r)

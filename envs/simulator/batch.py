@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from envs.simulator import cache, queues, tenants
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.judging import tell
@@ -55,14 +57,35 @@ def _count_decode(s: Any, i: int, r: int, change: int) -> None:
 
 
 @compiled
+def count_within(inst: Any, limits: np.ndarray, iteration: int) -> None:
+    """Count the decodes that are within their predictions at an iteration, where that is due."""
+    if iteration < inst.next_outlived:
+        return
+    count, total, first = 0, 0, NEVER
+    for j in range(inst.decoding):
+        within = limits[j] > iteration
+        count += 1 if within else 0
+        total += limits[j] if within else 0
+        first = min(first, limits[j] if within else NEVER)
+    inst.within = count
+    inst.within_limits = total
+    inst.next_outlived = first
+
+
+@inlined
 def begin_decode(s: Any, i: int, r: int) -> None:
     """Put a request whose prefill is complete into instance i's decode heap."""
     inst, row = instance(s, i), request(s, r)
     inst.context += row.prompt + row.generated
     row.base = inst.iteration - row.generated
     inst.decoding += 1
-    _rise(s, i, inst.decoding - 1, r, row.base + output(s)[r], row.base + row.predicted)
+    outlive = row.base + row.predicted
+    _rise(s, i, inst.decoding - 1, r, row.base + output(s)[r], outlive)
     _count_decode(s, i, r, 1)
+    if outlive > inst.iteration:
+        inst.within += 1
+        inst.within_limits += outlive
+        inst.next_outlived = min(inst.next_outlived, outlive)
 
 
 @compiled
@@ -71,6 +94,11 @@ def end_decode(s: Any, i: int, place: int) -> None:
     inst, requests = instance(s, i), running(s, i)
     keys, limits = finish_iteration(s, i), outlived(s, i)
     _count_decode(s, i, requests[place], -1)
+    if limits[place] >= inst.next_outlived:
+        inst.within -= 1
+        inst.within_limits -= limits[place]
+        if limits[place] == inst.next_outlived:
+            inst.next_outlived = 0
     last = inst.decoding - 1
     r, finish, outlive = requests[last], keys[last], limits[last]
     inst.decoding = last
@@ -151,7 +179,7 @@ def finish(s: Any, i: int, r: int) -> None:
         _release(s, r)
 
 
-@compiled
+@inlined
 def end_prefill(s: Any, i: int) -> None:
     """Hand their first token to the requests whose prefill is complete; they decode next."""
     inst, eng, requests = instance(s, i), engine(s, i), running(s, i)

@@ -79,12 +79,13 @@ class Blank:
 
 
 @lru_cache(maxsize=16)
-def blank_of(same: SameFleet, models: tuple[str, ...]) -> Blank:
+def blank_of(same: SameFleet, models: tuple[str, ...], window: int) -> Blank:
     """Lay out a fleet.
 
     Args:
         same: The fleet.
         models: Names that the codes of models stand for.
+        window: Places of the router queue that a decision may pick from.
     """
     fleet = same.engines
     size = len(fleet)
@@ -106,6 +107,12 @@ def blank_of(same: SameFleet, models: tuple[str, ...]) -> Blank:
         "winner": _tournament(leaves),
         "pending": np.zeros(size, np.int64),
         "ended": np.zeros(size, np.int64),
+        "candidates": np.full(window, -1, np.int64),
+        "running": np.full((size, slots), -1, np.int32),
+        "finish_iteration": np.zeros((size, slots), np.int64),
+        "outlived": np.zeros((size, slots), np.int64),
+        "scratch": np.zeros(slots + 1, np.int64),
+        "tenants": tenants_of(1),
         "schedulers": np.zeros(len(schedulers), SCHEDULER_DTYPE),
         "lines": lines_of(1, 1),
         "active": np.zeros((1, 1), np.int32),

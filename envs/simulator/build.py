@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -79,18 +80,18 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
             range.
     """
     _check(fleet, options)
-    blank = blank_of(SameFleet(tuple(fleet)), tuple(options.models))
+    blank = blank_of(SameFleet(tuple(fleet)), tuple(options.models), options.window)
     gate = options.gate
     traited = blank.traited or options.closed_loop or options.rate_limit is not None
     traited = traited or gate is not None
-    own = _seats(len(fleet), blank.slots) | {
+    own = {
         "requests": _requests(columns, options),
         "output": np.array(columns.output, np.int32),
         "tables": blank.tables,
-        "candidates": np.full(options.window, -1, np.int64),
-        "tenants": _tenants(columns),
     }
-    tenants, limit, prefixes = len(own["tenants"]), 0, 1
+    tenants, limit, prefixes = int(np.max(columns.tenant, initial=0)) + 1, 0, 1
+    if tenants > 1 or columns.tenant_weights is not None:
+        own["tenants"] = _tenants(tenants, columns.tenant_weights)
     if traited:
         traits = _traits(columns, options, own["requests"], blank.caches)
         own["traits"] = traits
@@ -119,9 +120,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     if options.router_sjf or options.outages or gate is not None:
         arrays["engines"]["kind"][len(fleet)] = KEYED
     if options.poll_ps > 0:
-        seats = _seats(len(fleet), blank.slots)
-        own["seen_running"], own["seen_outlived"] = seats["running"], seats["outlived"]
-        own["seen_instances"] = arrays["instances"].copy()
+        for name in ("running", "outlived", "instances"):
+            own[f"seen_{name}"] = arrays[name].copy()
         own["seen_requests"] = own["requests"].copy()
     kills = limit_kills or (gate is not None and gate.kills_interactions)
     head = arrays.pop("head")
@@ -160,16 +160,6 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     return state
 
 
-def _seats(size: int, slots: int) -> dict[str, np.ndarray]:
-    """What there is of each request that may be in service."""
-    return {
-        "running": np.full((size, slots), -1, np.int32),
-        "finish_iteration": np.zeros((size, slots), np.int64),
-        "outlived": np.zeros((size, slots), np.int64),
-        "scratch": np.zeros(slots + 1, np.int64),
-    }
-
-
 def _binding_limit(rate_limit: RateLimit | None, tenant: np.ndarray) -> int:
     """Requests a minute; 0 where no tenant sends more than that in all."""
     if rate_limit is None:
@@ -206,32 +196,34 @@ def _check(fleet: Sequence[EngineConfig], options: Options) -> None:
         busy[outage.instance] = outage.end_ps
 
 
-def _new_request() -> np.ndarray:
-    """(1,) a request that has not arrived."""
+_WHOLE = np.dtype((np.void, REQUEST_DTYPE.itemsize))
+"""A request as bytes: NumPy copies records field by field, which takes ten times as long."""
+
+
+@lru_cache(maxsize=64)
+def _new_request(alike: tuple[tuple[str, int], ...]) -> np.ndarray:
+    """(1,) bytes of a request that has not arrived, with values that all have."""
     row = np.zeros(1, REQUEST_DTYPE)
     for name in ("dispatch_ps", "admit_ps", "first_token_ps", "finish_ps", "instance"):
         row[name] = -1
     row["left"] = row["right"] = -1
     row["status"] = UNFINISHED
-    return row
-
-
-_NEW_REQUEST = _new_request()
-_WHOLE = np.dtype((np.void, REQUEST_DTYPE.itemsize))
-"""A request as bytes: NumPy copies records field by field, which takes ten times as long."""
+    for name, value in alike:
+        row[name] = value
+    return row.view(_WHOLE)
 
 
 def _requests(columns: Columns, options: Options) -> np.ndarray:
-    row = _NEW_REQUEST.copy()
-    row["overrun_tokens"] = options.overrun_tokens
-    row["overrun_percent"] = options.overrun_percent
-    names = ("arrival_ps", "prompt", "predicted", "tier", "model")
-    given = {name: getattr(columns, name) for name in names}
-    alike = [name for name, value in given.items() if isinstance(value, int)]
-    for name in alike:
-        row[name] = given.pop(name)
+    alike = [(name, getattr(options, name)) for name in ("overrun_tokens", "overrun_percent")]
+    given = {}
+    for name in ("arrival_ps", "prompt", "predicted", "tier", "model"):
+        value = getattr(columns, name)
+        if isinstance(value, int):
+            alike.append((name, value))
+        else:
+            given[name] = value
     requests = np.empty(len(columns.arrival_ps), REQUEST_DTYPE)
-    requests.view(_WHOLE)[:] = row.view(_WHOLE)
+    requests.view(_WHOLE)[:] = _new_request(tuple(alike))
     for name, values in given.items():
         requests[name] = values
     return requests
@@ -269,11 +261,10 @@ def _chain(columns: Columns, traits: np.ndarray) -> None:
     traits["think_ps"] = columns.think_ps
 
 
-def _tenants(columns: Columns) -> np.ndarray:
-    count = int(np.max(columns.tenant, initial=0)) + 1
+def _tenants(count: int, weights: np.ndarray | None) -> np.ndarray:
     tenants = tenants_of(count)
-    if columns.tenant_weights is not None:
-        given = np.asarray(columns.tenant_weights, np.float64)
+    if weights is not None:
+        given = np.asarray(weights, np.float64)
         if given.ndim != 1 or len(given) < count:
             raise ValueError(f"tenant_weights must hold {count} weights, one a tenant")
         if not np.all((given > 0) & np.isfinite(given)):

@@ -9,7 +9,7 @@ from envs.simulator.admission import fits, reject_at
 from envs.simulator.batch import enqueue, generated_at, join_counts, leave
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import DECODE, GROWTH, IDLE, KEYED, MIXED, SLORA, STATIC_BATCH
 from envs.simulator.memory import engine, instance, request, running, traits
 from envs.simulator.stretch import duration, iterations_within
@@ -73,7 +73,7 @@ def _shorten(s: Any, i: int, cut: int) -> None:
         mark_pending(s, i)
 
 
-@compiled
+@inlined
 def receive(s: Any, i: int, r: int) -> None:
     """Dispatch a request to instance i: to its waiting queue, or before its ingress.
 
@@ -160,6 +160,7 @@ def strip(s: Any, i: int) -> int:
     inst.medium = 0
     inst.prefilling = 0
     inst.prefill_reserved = 0
+    inst.next_outlived = 0
     inst.context = 0
     inst.stretch_batch = 0
     eng.activity = IDLE

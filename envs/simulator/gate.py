@@ -45,7 +45,7 @@ class Gate:
     Its functions are `judge(now_ps, request, traits, tenant, application, interaction, gate)`,
     all records: those of `Scheduler`, and `tenant` and `application` with `recent` and
     `recent_tokens` (calls and prompt tokens of the minute up to the latest call), `interaction`
-    (in_system, served, tokens) and `gate` (p0 .. p11, and of the fleet `saturation`, `kv`,
+    (in_system, running, served, tokens) and `gate` (p0 .. p11, and of the fleet `saturation`, `kv`,
     `waiting`, `in_service`). `tenant.g0` .. `g3` and those of `application`, `traits.reserved`,
     `gate.m0` .. `m5` and `gate.delay_ps` are their own to write.
 

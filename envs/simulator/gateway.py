@@ -23,6 +23,7 @@ from envs.simulator.memory import (
     application,
     engine,
     gate,
+    interaction,
     killed,
     request,
     tenant,
@@ -93,6 +94,7 @@ def give_up(s: Any, r: int, status: int) -> None:
     note_turned_away(s, r)
     turn_away(s, r, status)
     s.limited += 1
+    interaction(s, traits(s, r).interaction).put_off = 0
     if gate(s).kills == 1:
         killed(s, traits(s, r).interaction)[0] = 1
 
@@ -144,6 +146,8 @@ def attend(s: Any) -> int:
             return r
         queues.take(s, queue, r)
         verdict = LET_IN
+        if interaction(s, own.interaction).put_off == 1:
+            verdict = WAIT
         if row.arrive_at != 0:
             verdict = judge(s, row.arrive_at, r)
         settle(s, r, verdict)
@@ -155,4 +159,6 @@ def answer(s: Any, verdict: int) -> None:
     """Carry out the caller's decision on the call that `attend` gave."""
     r = engine(s, s.size + 2).root
     queues.take(s, s.size + 2, r)
+    # Those that follow it in an open loop wait for it.
+    interaction(s, traits(s, r).interaction).put_off = 1 if verdict == WAIT else 0
     settle(s, r, verdict if verdict == WAIT or verdict == TURN_AWAY else LET_IN)

@@ -62,10 +62,11 @@ def _preempt_latest(s: Any, i: int) -> None:
         leave(s, i, r, row.prompt + row.generated, eng.partial_done)
         eng.partial_done = 0
     else:
-        place = 0
+        place, latest = 0, request(s, requests[0]).key
         for j in range(1, inst.decoding):
-            if request(s, requests[j]).key > request(s, requests[place]).key:
-                place = j
+            key = request(s, requests[j]).key
+            if key > latest:
+                place, latest = j, key
         r = requests[place]
         row = request(s, r)
         row.generated = inst.iteration - row.base

@@ -16,6 +16,7 @@ from envs.simulator.memory import (
     ended,
     engine,
     event_ps,
+    fetch_request,
     instance,
     outage,
     outlived,
@@ -179,7 +180,7 @@ def _look(s: Any) -> None:
     s.trigger = 1
 
 
-@compiled
+@inlined
 def happen(s: Any, time_ps: int) -> None:
     """What happens at an instant before decisions: iterations end, then requests arrive."""
     pass_time(s, time_ps)
@@ -203,6 +204,7 @@ def happen(s: Any, time_ps: int) -> None:
         while s.next_arrival < s.count and request(s, s.next_arrival).arrival_ps == time_ps:
             _arrive(s, s.next_arrival)
             s.next_arrival += 1
+            fetch_request(s, s.next_arrival + 1)  # one ahead of what is looked at next
     if s.poll_ps > 0 and time_ps % s.poll_ps == 0 and s.stale == 1:
         _look(s)
     if s.trigger == 1:

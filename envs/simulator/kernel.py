@@ -117,7 +117,7 @@ def proceed(s: Any) -> int:
     return END
 
 
-@compiled
+@inlined
 def carry_out(s: Any, action: int) -> bool:
     """Carry out a decision: `place * N + instance` dispatches, anything else holds.
 

@@ -77,6 +77,10 @@ INSTANCE_DTYPE = _aligned(
         ("step_growth_ps", "i8"),  # each iteration is longer than the one before by this
         ("stretch_batch", "i4"),  # decodes that get a token in each iteration of the stretch
         ("down", "i4"),  # 1 from a failure to its end
+        # Decodes within their predictions, counted at some iteration before `next_outlived`.
+        ("within", "i4"),
+        ("within_limits", "i8"),  # sum of the iterations at which they outlive them
+        ("next_outlived", "i8"),  # the first of these; 0 where they must be counted anew
         # Configuration.
         ("kv_capacity", "i8"),
         ("watermark", "i8"),
@@ -246,6 +250,8 @@ INTERACTION_DTYPE = _aligned(
         ("value", "f8"),  # their cost in typical calls
         ("arrived", "i8"),  # calls that have come to the gate
         ("first_ps", "i8"),  # when the first did
+        ("running", "i8"),  # its calls in service
+        ("put_off", "i8"),  # 1 while its first call is to come to the gate again
         ("lost", "i8"),  # 1 once a call was turned away
         ("tag", "i8"),  # for a scheduler's own use
     ]

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import from_dtype, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import (
     ENGINE_DTYPE,
     GATE_DTYPE,
@@ -88,6 +89,23 @@ def array_at(array: types.Array) -> Any:
     return plane
 
 
+@intrinsic
+def _fetch_line(typingctx: Any, address: Any) -> Any:
+    """Have the processor bring a line of memory into its cache; any address will do."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        read, keep, data = word(0), word(3), word(1)
+        builder.call(function, [builder.inttoptr(args[0], pointer), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+_fetch: Any = _fetch_line  # calls give the address alone
+_REQUEST_BYTES = REQUEST_DTYPE.itemsize
 _instance_at = record_at(INSTANCE_DTYPE)
 _engine_at = record_at(ENGINE_DTYPE)
 _request_at = record_at(REQUEST_DTYPE)
@@ -123,6 +141,17 @@ def engine(s: Any, i: int) -> Any:
 def request(s: Any, r: int) -> Any:
     """Row of request r."""
     return _request_at(s.requests_at, r)
+
+
+@inlined
+def fetch_request(s: Any, r: int) -> None:
+    """Bring the row of a request that will soon be needed into the cache; r may be out of range.
+
+    Rows are many and far apart: those that nothing has touched for a while are not there.
+    """
+    row = s.requests_at + r * _REQUEST_BYTES
+    _fetch(row)
+    _fetch(row + 64)
 
 
 @compiled

@@ -26,7 +26,15 @@ from envs.simulator.layout import (
     SLORA,
     STATIC_BATCH,
 )
-from envs.simulator.memory import engine, finish_iteration, instance, request, running, table
+from envs.simulator.memory import (
+    engine,
+    fetch_request,
+    finish_iteration,
+    instance,
+    request,
+    running,
+    table,
+)
 from envs.simulator.stretch import duration
 
 _ANY = 1 << 62
@@ -94,6 +102,7 @@ def _begin_decode(s: Any, i: int, preempted: int) -> None:
     inst, eng = instance(s, i), engine(s, i)
     step = table(s, inst.decode_at + inst.decoding) + inst.context_ps * inst.context
     growth = inst.context_ps * inst.decoding
+    fetch_request(s, running(s, i)[0])  # the first to finish
     planned = min(_iterations_until_change(s, i), _iterations_until_admission(s, i))
     if preempted > 0 and eng.skip > 0:
         planned = 1  # there may now be room for those behind the head

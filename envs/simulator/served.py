@@ -73,6 +73,43 @@ class Served:
         )
 
     @classmethod
+    def asked(cls, result: Result, *, fallen_only: bool = False) -> Served:
+        """The outcome with the calls of closed-loop clients that were never sent.
+
+        Those of an interaction that lost a call fell with it, and count as turned away; others
+        wait for the one before. They arrive at their own times. With all of them, and every call
+        at its own time, demand is the same whatever the policy.
+
+        Args:
+            result: Outcome of a simulation.
+            fallen_only: Take of them only those that fell, and the others as they arrived.
+        """
+        sent, table = cls.of(result), result.table
+        arrived = result.requests["arrival_ps"] >= 0
+        fell = np.isin(table.interaction, sent.interaction[sent.rejected]) & ~arrived
+        which = arrived | fell if fallen_only else np.ones(len(table), bool)
+        own = np.asarray(table.arrival_s, np.float64)
+        never = np.full(len(table), np.nan)
+        first, last, gone = never.copy(), never.copy(), fell.copy()
+        first[arrived], last[arrived] = sent.first_token_s, sent.finish_s
+        gone[arrived] = sent.rejected
+        arrival = own.copy()
+        if fallen_only:
+            arrival[arrived] = sent.arrival_s
+        whole = cls(
+            np.asarray(table.tenant.codes, np.int64),
+            arrival,
+            table.prompt_tokens,
+            table.output_tokens,
+            first,
+            last,
+            gone,
+            table.interaction,
+            table.calls_in_interaction,
+        )
+        return cls(*(getattr(whole, name)[which] for name in cls.__dataclass_fields__))
+
+    @classmethod
     def measured(cls, frame: pd.DataFrame) -> Served:
         """The outcome of a measured run.
 

@@ -143,10 +143,13 @@ def let_in(s: Any, r: int) -> int:
 
 @compiled
 def _count_running(s: Any, r: int, change: int) -> None:
-    account = tenant(s, traits(s, r).tenant)
+    own = traits(s, r)
+    account = tenant(s, own.tenant)
     account.running += change
-    if traits(s, r).later > 0:
+    if own.later > 0:
         account.open += change
+    if s.counted + s.gated > 0:
+        interaction(s, own.interaction).running += change
 
 
 @compiled

@@ -7,9 +7,11 @@ since the stretch began. None of them reads a true output length.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.prediction import predicted_remaining as _predicted_remaining
 from envs.simulator.stretch import iterations_within
 
@@ -35,16 +37,20 @@ def load(instances: np.ndarray, i: int) -> int:
     return instances[i].waiting + instances[i].decoding + instances[i].prefilling
 
 
+@inlined
+def holds(row: Any, request: Any) -> bool:
+    """`can_hold` of the rows of an instance and a request."""
+    return (
+        request.prompt <= row.room
+        and row.down == 0
+        and (row.model < 0 or request.model < 0 or row.model == request.model)
+    )
+
+
 @compiled
 def can_hold(instances: np.ndarray, requests: np.ndarray, i: int, request: int) -> bool:
     """Whether instance i is up, serves the request's model, and holds its prompt when empty."""
-    row = instances[i]
-    model = requests[request].model
-    return (
-        requests[request].prompt <= row.room
-        and row.down == 0
-        and (row.model < 0 or model < 0 or row.model == model)
-    )
+    return bool(holds(instances[i], requests[request]))
 
 
 @compiled

@@ -22,6 +22,7 @@ from envs.throttling.gates import ASKED, TUNED
 from envs.throttling.layout import (
     CALL_FEATURES,
     COSTS,
+    COUNTS,
     ENV_DTYPE,
     FLEET_FEATURES,
     INTERFACES,
@@ -101,7 +102,7 @@ class Task:
         self.interaction_slo_s, self.ttft_slo_s = interaction_slo_s, ttft_slo_s
         self.light_calls, self.defer_s, self.skip_ahead = light_calls, defer_s, skip_ahead
         self.patience_s = patience_s
-        self._settings: dict[str, _Setting] = {}
+        self._settings: dict[tuple[str, bool], _Setting] = {}
 
     def action_space(self) -> spaces.Space[Any]:
         """Settings from -1 to 1, or admit, defer, reject."""
@@ -121,12 +122,17 @@ class Task:
             keys["call"] = box((*CALL_FEATURES, *TENANT_FEATURES))
         return spaces.Dict(keys)
 
-    def setting(self, scenario: Scenario) -> _Setting:
-        """The fleet of a scenario, and what its calls typically cost, from a history of it."""
-        key = scenario.model_dump_json()
+    def setting(self, scenario: Scenario, own: bool = False) -> _Setting:
+        """The fleet of a scenario, and what its calls typically cost, from a history of it.
+
+        Args:
+            scenario: The scenario.
+            own: Whether the environment's own trace is played, which has a history of its own.
+        """
+        key = (scenario.model_dump_json(), own)
         if key not in self._settings:
             honest = scenario.honest_twin() if scenario.adversary is not None else scenario
-            table = self.trace if self.history is None else self.history
+            table = (self.history or self.trace) if own else None
             if table is None:
                 table = honest.requests(_HISTORY)
             costs = application_costs(table)
@@ -169,7 +175,12 @@ class Task:
         seed = int(options.get("workload_seed", drawn))
         trace = read_given(options["trace"]) if "trace" in options else self.trace
         table = scenario.requests(seed) if trace is None else scenario.complete(trace, seed)
-        setting = self.setting(scenario)
+        if scenario.rate_limit is not None:
+            raise ValueError(
+                f"the scenario {scenario.name} has a rate limit, which would be charged to the "
+                "agent: leave rate_limit out"
+            )
+        setting = self.setting(scenario, own=trace is not None and "trace" not in options)
         typical = np.array([setting.costs.get(name, 1.0) for name in table.application.names])
         given = scenario.options(table, seed)
         retry = given.get("retry") or Retry()
@@ -251,9 +262,10 @@ class Copy:
         record = self._record
         record["gap_scale"], record["slots"] = setting.gap_scale, setting.slots
         record["typical_tokens"] = setting.typical_tokens
-        for name in ("tick_ps", "last_ps", "last_value", "last_wasted", "last_benign", "last_gap"):
-            record[name] = 0
-        record["last_late"] = 0
+        for name in ENV_DTYPE.names or ():
+            if name.startswith("last_"):
+                record[name] = 0
+        record["tick_ps"] = 0
         if self.task.interface == "gate":
             self.simulation.state.head["pause_ps"] = record["horizon_ps"]
         tenants = len(self.simulation.state.arrays["tenants"])
@@ -299,6 +311,7 @@ class Copy:
             "dt": float(row["dt_s"]),
             "reward_terms": {term: weights[term] * float(row[term]) for term in TERMS},
             "cost": {cost: float(row[cost]) for cost in COSTS},
+            "counts": {count: float(row[count]) for count in COUNTS},
             "action_obeyed": bool(row["obeyed"]),
         }
         if self.task.interface == "gate":

@@ -28,12 +28,13 @@ def tuned_limits(
     `p5` calls in the minute up to its latest is of the middle class, of more than `p6` of the
     heavy one; it is turned away with `p1` (`p2`) calls or `p3` (`p4`) prompt tokens or more. So
     nothing is turned away below that share of KV while it fits, and never in the midst of an
-    interaction or once it has been in service (FairServe's throttling, arXiv:2411.15997, with
-    limits by class).
+    interaction, of which no other call has been served or is in service, or once it has been in
+    service itself (FairServe's throttling, arXiv:2411.15997, with limits by class).
     """
     if gate.fits == 1 and gate.kv < gate.p0:
         return LET_IN
-    if traits.call_index == 0 and request.admit_ps < 0:
+    begun = interaction.served + interaction.running > 0
+    if traits.call_index == 0 and request.admit_ps < 0 and not begun:
         if tenant.recent > gate.p6:
             over = tenant.recent >= gate.p2 or tenant.recent_tokens >= gate.p4
         elif tenant.recent > gate.p5:

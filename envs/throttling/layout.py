@@ -79,7 +79,9 @@ NEUTRAL = tuple(
 
 TERMS = ("value", "waste", "fairness", "benign", "late")
 COSTS = ("wasted_tokens", "benign_throttles", "backlogged_gap", "light_late")
-STEP_VALUES = ("reward", "dt", *COSTS, *TERMS)
+COUNTS = ("served_tokens", "light_calls")
+"""What the first and the last cost are of: with them, shares can be bounded."""
+STEP_VALUES = ("reward", "dt", *COSTS, *COUNTS, *TERMS)
 """Rows of the values that a step of a batch writes; terms are weighted."""
 STEP_FLAGS = ("terminated", "truncated", "obeyed")
 
@@ -109,14 +111,17 @@ ENV_DTYPE = np.dtype(
         ("last_wasted", "i8"),
         ("last_benign", "i8"),
         ("last_late", "i8"),
-        ("last_gap", "f8"),
+        ("last_unmet", "f8"),
+        ("last_served", "i8"),
+        ("last_light", "i8"),
         ("last_ps", "i8"),
         # Written by a step.
         ("dt_s", "f8"),
         ("ended", "i8"),
         ("cut", "i8"),
         ("obeyed", "i8"),
-        *[(cost, "f8") for cost in COSTS],
+        ("unmet", "f8"),  # what waiting tenants lack of an equal share, typical calls
+        *[(cost, "f8") for cost in (*COSTS, *COUNTS)],
         *[(term, "f8") for term in TERMS],
         ("reward", "f8"),
     ],

@@ -41,6 +41,23 @@ def _backlogged(s: Any) -> tuple[int, int, int]:
 
 
 @compiled
+def unmet_share(s: Any) -> float:
+    """What the tenants that wait lack of the mean service of those in the system, typical calls."""
+    total, count = 0.0, 0
+    for t in range(s.tenant_count):
+        account = tenant(s, t)
+        if account.queued + account.running > 0:
+            total += account.service / MILLION
+            count += 1
+    lacking = 0.0
+    for t in range(s.tenant_count):
+        account = tenant(s, t)
+        if account.queued > 0:
+            lacking += max(total / count - account.service / MILLION, 0.0)
+    return lacking
+
+
+@compiled
 def _write_tenant(out: Any, at: int, s: Any, t: int, least: tuple[int, int]) -> None:
     account = tenant(s, t)
     out[at] = 1.0
@@ -167,6 +184,7 @@ def observe(e: Any, s: Any, clock_ps: int) -> float:
     least = (counter, service)
     waiting = _observe_tenants(e, s, least)
     gap = (most - service) / e.gap_scale
+    e.unmet = unmet_share(s)
     sense(s)
     row = gate(s)
     out = _floats_at(e.fleet_at, len(_FLEET_SCALE))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from envs.throttling.layout import TERMS
 
-DEFAULT_WEIGHTS = {"value": 1.0, "waste": 1.0, "fairness": 1.0, "benign": 1.0, "late": 0.1}
+DEFAULT_WEIGHTS = {"value": 1.0, "waste": 1.0, "fairness": 0.3, "benign": 1.0, "late": 1.0}
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,10 @@ class Reward:
       cost of its application.
     * `waste`: minus the tokens served to interactions that lost a call, over those of a typical
       call.
-    * `fairness`: the decrease of the spread of what the waiting tenants were served, in typical
+    * `fairness`: minus the unmet fair share, integrated over time in minutes: what each waiting
+      tenant lacks of the mean service of the tenants in the system. Service is counted in typical
       calls of each application, whatever the settings; who comes back is lifted to the least of
-      those that wait, as in VTC. Over an episode it sums to nothing, so that it can't be farmed by
-      going back and forth; it is a potential in the sense of Ng et al. (1999) for a learner that
-      does not discount.
+      those that wait, as in VTC.
     * `benign`: minus the calls turned away of light tenants, who send few a minute.
     * `late`: minus the calls of light tenants whose first token came late, was still to come at
       the end though its time was over, or that were turned away before it.

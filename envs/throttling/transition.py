@@ -23,16 +23,17 @@ from envs.simulator.layout import (
 from envs.simulator.memory import (
     array_at,
     candidates,
+    engine,
     gate,
     instance,
     record_at,
     scheduler_row,
     tenant,
+    traits,
 )
 from envs.simulator.order import sort_in_place
 from envs.simulator.outcomes import note_left
 from envs.simulator.router_queue import can_dispatch, request_fits
-from envs.simulator.scheduler import MILLION
 from envs.throttling.layout import ADMIT, DEFER, ENV_DTYPE, REJECT, SETTINGS, STEP_VALUES
 from envs.throttling.observation import is_active, observe
 
@@ -41,6 +42,7 @@ _env_at = record_at(ENV_DTYPE)
 _head_at = record_at(HEAD_DTYPE)
 _floats_at = array_at(types.Array(types.float32, 1, "C"))
 _longs_at = array_at(types.Array(types.int64, 1, "C"))
+_bytes_at = array_at(types.Array(types.int8, 1, "C"))
 
 _LOW = np.array([setting.low for setting in SETTINGS])
 _HIGH = np.array([setting.high for setting in SETTINGS])
@@ -113,6 +115,13 @@ def _tune(e: Any, s: Any) -> None:
 
 
 @compiled
+def _may_defer(e: Any, s: Any) -> bool:
+    """Whether the client of the call that is asked about would still be there."""
+    r = engine(s, s.size + 2).root
+    return s.now_ps - traits(s, r).logged_ps + e.delay_ps <= gate(s).patience_ps
+
+
+@compiled
 def _run(s: Any) -> int:
     """Run to the next decision that is not the router's."""
     why = proceed(s)
@@ -132,7 +141,10 @@ def _account(e: Any, s: Any, gap: float) -> None:
     e.backlogged_gap = gap
     e.value = (sums.value - e.last_value) / e.typical_tokens
     e.waste = -e.wasted_tokens / e.typical_tokens
-    e.fairness = (e.last_gap - gap) * e.gap_scale / MILLION
+    unmet = 0.0 if e.ended == 1 else e.unmet
+    e.fairness = -0.5 * (e.last_unmet + unmet) * e.dt_s / 60.0
+    e.served_tokens = sums.served_tokens - e.last_served
+    e.light_calls = sums.light - e.last_light
     e.benign = -e.benign_throttles
     e.late = -e.light_late
     e.reward = (
@@ -143,7 +155,8 @@ def _account(e: Any, s: Any, gap: float) -> None:
         + e.late_weight * e.late
     )
     e.last_value, e.last_wasted = sums.value, sums.wasted_tokens
-    e.last_benign, e.last_late, e.last_gap = sums.benign, sums.light_late, gap
+    e.last_benign, e.last_late, e.last_unmet = sums.benign, sums.light_late, unmet
+    e.last_served, e.last_light = sums.served_tokens, sums.light
 
 
 @compiled
@@ -169,6 +182,9 @@ def _step(address: int, action: int, start: bool) -> None:
             verdict = TURN_AWAY
         elif action != ADMIT:
             e.obeyed = 0
+        mask = _bytes_at(e.mask_at, 3)
+        if action == DEFER and mask[DEFER] == 0:
+            e.obeyed = 0  # its client would have given up: it is turned away
         if s.due == 2:
             s.due = 0
             gateway.answer(s, verdict)
@@ -178,6 +194,8 @@ def _step(address: int, action: int, start: bool) -> None:
     if s.counted == 1:
         tenants.post_all(s)
     gap = observe(e, s, clock)
+    if e.tuner == 0:
+        _bytes_at(e.mask_at, 3)[DEFER] = 1 if s.due != 2 or _may_defer(e, s) else 0
     e.cut = 1 if why == PAUSE and clock >= e.horizon_ps else 0
     if e.ended + e.cut > 0:
         note_left(s)
@@ -189,7 +207,7 @@ def _step(address: int, action: int, start: bool) -> None:
 # The order in which `_step_all` writes them.
 assert STEP_VALUES == (
     *("reward", "dt", "wasted_tokens", "benign_throttles", "backlogged_gap", "light_late"),
-    *("value", "waste", "fairness", "benign", "late"),
+    *("served_tokens", "light_calls", "value", "waste", "fairness", "benign", "late"),
 )
 
 
@@ -226,11 +244,13 @@ def _step_all(
         values[3, k] = e.benign_throttles
         values[4, k] = e.backlogged_gap
         values[5, k] = e.light_late
-        values[6, k] = e.value_weight * e.value
-        values[7, k] = e.waste_weight * e.waste
-        values[8, k] = e.fairness_weight * e.fairness
-        values[9, k] = e.benign_weight * e.benign
-        values[10, k] = e.late_weight * e.late
+        values[6, k] = e.served_tokens
+        values[7, k] = e.light_calls
+        values[8, k] = e.value_weight * e.value
+        values[9, k] = e.waste_weight * e.waste
+        values[10, k] = e.fairness_weight * e.fairness
+        values[11, k] = e.benign_weight * e.benign
+        values[12, k] = e.late_weight * e.late
     return ended
 
 

@@ -17,6 +17,7 @@ from envs.throttling import transition
 from envs.throttling.episode import Copy, Observation, Task
 from envs.throttling.layout import (
     COSTS,
+    COUNTS,
     ENV_DTYPE,
     SETTINGS,
     STEP_FLAGS,
@@ -104,6 +105,7 @@ class ThrottlingVectorEnv(CopiesVectorEnv):
             len(STEP_FLAGS),
             {term: len(STEP_VALUES) - len(TERMS) + k for k, term in enumerate(TERMS)},
             {cost: 2 + k for k, cost in enumerate(COSTS)},
+            {count: 2 + len(COSTS) + k for k, count in enumerate(COUNTS)},
         )
         self._none = np.zeros(num_envs, np.int64)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .arrivals import arrivals as arrival_times
 from .convert import frozen
+from .draws import choice, lognormal
 from .labels import Labels
 from .table import RequestTable
 
@@ -86,9 +87,9 @@ def router_mix(
         ValueError: A parameter is out of range.
     """
     rng = np.random.default_rng(seed)
-    which = _choice(rng, _SHARES, n)
-    prompt = rng.lognormal(_PROMPT_LOG_MEAN[which], PROMPT_LOG_SIGMA)
-    output = rng.lognormal(_LOG_MEAN[which], _LOG_SIGMA[which])
+    which = choice(rng, _SHARES, n)
+    prompt = lognormal(rng, _PROMPT_LOG_MEAN[which], PROMPT_LOG_SIGMA, n)
+    output = lognormal(rng, _LOG_MEAN[which], _LOG_SIGMA[which], n)
     return RequestTable.from_columns(
         arrival_s=frozen(arrival_times(arrivals, rate, n, rng, **process)),
         prompt_tokens=_whole(np.rint(prompt), max_prompt_tokens),
@@ -167,14 +168,3 @@ def _whole(values: npt.NDArray[np.float64], most: int) -> Ints:
     np.maximum(values, 1, out=values)
     np.minimum(values, most, out=values)
     return frozen(values.astype(np.int64))
-
-
-def _choice(rng: np.random.Generator, shares: npt.NDArray[np.float64], n: int) -> Ints:
-    """`rng.choice(len(shares), n, p=shares / shares.sum())`, in a fraction of the time."""
-    edges = np.cumsum(shares / shares.sum())
-    drawn = rng.random(n)
-    which = np.zeros(n, np.int64)
-    # To compare all with each of a few edges is faster than to search for each one's place.
-    for edge in edges[:-1] / edges[-1]:
-        which += drawn >= edge
-    return which

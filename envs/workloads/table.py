@@ -13,6 +13,7 @@ import pandas as pd
 
 from .columns import COLUMNS, REQUIRED, TIERS, Fault, check
 from .convert import frozen, shape, to_column
+from .draws import lognormal
 from .errors import TraceError
 from .labels import Labels
 
@@ -214,7 +215,7 @@ class RequestTable:
         rng = np.random.default_rng(seed)
         if sigma > 0 or spread is not None:
             if spread is None:
-                noise = rng.lognormal(0.0, sigma, len(self))
+                noise = lognormal(rng, 0.0, sigma, len(self))
             else:
                 noise = rng.uniform(1.0 - spread, 1.0 + spread, len(self))
             limit = COLUMNS["predicted_output_tokens"].high

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baselines.admission import gate
-from baselines.scheduling import reads_weights, traits_for
+from baselines.scheduling import reads_history, traits_for
 from envs.scenarios import Scenario, ScenarioError, load_fleet, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
 from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_format
@@ -56,7 +56,7 @@ class Episode:
             given["queue_order"] = queue_order
         # The counters of tenants are shared, so that all instances have the same scheduler.
         scheduler = self.engines[0].scheduler
-        known = reads_weights(scheduler)
+        known = reads_history(scheduler)
         past = past_requests(self.scenario, self.bootstrap) if known else None
         given = traits_for(scheduler, self.table, past) | given
         return simulate(self.table, self.engines, policy, seed=self.seed, **given)

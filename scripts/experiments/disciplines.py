@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from baselines.scheduling import reads_weights, schedulers
+from baselines.scheduling import reads_history, schedulers
 from envs.simulator import SCHEDULERS, Scheduler
 
 
@@ -55,7 +55,7 @@ class Discipline:
     @property
     def knows_table(self) -> bool:
         """Whether its weights are of the true outputs of the table that is served."""
-        return reads_weights(self.scheduler())
+        return reads_history(self.scheduler())
 
     def identity(self) -> dict[str, Any]:
         """Name and all parameters with their values; the code is in the hash of the code."""

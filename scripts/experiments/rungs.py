@@ -44,6 +44,8 @@ class Rung:
             instead of the scenario's.
         of_table: Options of `Simulation` that follow from the requests, such as expected costs.
         oracle: Whether it is told the true lengths, as no real system is.
+        told_all: Whether an oracle's predictions are the true lengths, by which admission may go,
+            too; else it is told by `of_table` alone.
         about: What it is, in a few words.
     """
 
@@ -56,6 +58,7 @@ class Rung:
     spread: float | None = None
     of_table: Callable[[RequestTable], dict[str, Any]] | None = None
     oracle: bool = False
+    told_all: bool = True
     about: str = ""
 
     def settings(self, most: int | None = None) -> list[Values]:
@@ -73,7 +76,7 @@ class Rung:
 
     def told(self, table: RequestTable, seed: int) -> RequestTable:
         """The requests of an episode with the predictions that it is told."""
-        if self.oracle:
+        if self.oracle and self.told_all:
             return table.with_predictions(sigma=0)
         if self.spread is None:
             return table

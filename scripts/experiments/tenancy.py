@@ -65,12 +65,13 @@ def tenancy_of(result: Result, limits: Limits) -> dict[str, float]:
     Raises:
         ValueError: Nothing arrives by the cut.
     """
-    whole = Served.of(result)
+    whole = Served.asked(result, fallen_only=True)
     rows = seen_by(whole, limits.cut_s)
+    demand = Served.asked(result)
     if not len(rows.tenant):
         raise ValueError(f"nothing arrives by the cut at {limits.cut_s:g} s: give a later one")
-    found = _work(rows, limits) | _waste(rows, limits)
-    found |= _fairness(whole, rows, limits.cut_s, result.fleet) | _buckets(whole, result, limits)
+    found = _work(rows, seen_by(demand, limits.cut_s), limits) | _waste(rows, limits)
+    found |= _fairness(whole, demand, limits.cut_s, result.fleet) | _buckets(result, limits)
     found |= _latency(rows, _group(result.table), limits)
     end = whole_run(whole)
     found |= {f"run_{key}": end[key] for key in _TO_THE_END} | {"run_s": end["total_s"]}
@@ -122,7 +123,7 @@ def timelines(result: Result, cut_s: float) -> dict[str, list[float]]:
     Returns:
         `time_s`, `tenant NAME` of each, in the order of their demand, and `others`.
     """
-    rows = Served.of(result)
+    rows = Served.asked(result)
     times = np.linspace(0.0, cut_s, TIMELINE_POINTS)
     work = np.array([service(rows, time) for time in times])
     top = np.argsort(-rows.by_tenant(rows.cost), kind="stable")[:TIMELINE_TENANTS]
@@ -132,7 +133,7 @@ def timelines(result: Result, cut_s: float) -> dict[str, list[float]]:
     return {key: [float(f"{x:.6g}") for x in values] for key, values in found.items()}
 
 
-def _work(rows: Served, limits: Limits) -> dict[str, float]:
+def _work(rows: Served, demand: Served, limits: Limits) -> dict[str, float]:
     tokens = rows.prompt + rows.output
     done, good = by_cut(rows), timely(rows, limits.deadline_s)
     begun = len(np.unique(rows.interaction))
@@ -141,7 +142,7 @@ def _work(rows: Served, limits: Limits) -> dict[str, float]:
         **{k: done[k] for k in ("interactions", "multi_call_interactions", "calls", "users")},
         "finished_share": done["interactions"] / begun,
         "goodput_tokens_per_s": float(tokens[good].sum()) * per_s,
-        "goodput_share": float(tokens[good].sum() / tokens.sum()),
+        "goodput_share": float(tokens[good].sum() / (demand.prompt + demand.output).sum()),
         "tokens_per_s": float(tokens[rows.finished].sum()) * per_s,
         "prompt_tokens_per_s": float(rows.prompt[rows.finished].sum()) * per_s,
         "output_tokens_per_s": float(rows.output[rows.finished].sum()) * per_s,
@@ -167,12 +168,15 @@ def _waste(rows: Served, limits: Limits) -> dict[str, float]:
 
 
 def _fairness(
-    whole: Served, rows: Served, cut_s: float, fleet: tuple[EngineConfig, ...]
+    whole: Served, demand: Served, cut_s: float, fleet: tuple[EngineConfig, ...]
 ) -> dict[str, float]:
+    rows = seen_by(demand, cut_s)
     found = {"jain": jain(rows), "jain_unmet": jain(rows, unmet_only=True)}
     for name, keep in (("difference", True), ("difference_published", False)):
         if cut_s >= _SHORTEST_DIFFERENCE_S:
-            points = service_difference(whole, keep_rejected=keep, duration_s=cut_s)
+            points = service_difference(
+                demand if keep else whole, keep_rejected=keep, duration_s=cut_s
+            )
             found |= {f"{name}_mean": points.mean, f"{name}_max": points.max}
         else:
             found |= {f"{name}_mean": math.nan, f"{name}_max": math.nan}
@@ -197,10 +201,9 @@ def _agent_calls(result: Result, cut_s: float) -> float:
     return float((Served.of(result).done(cut_s) & several[arrived]).sum())
 
 
-def _buckets(whole: Served, result: Result, limits: Limits) -> dict[str, float]:
-    arrived = result.requests["arrival_ps"] >= 0
-    weight = application_weights(result.table)[arrived]
-    found = service_buckets(whole, weight, limits.cut_s)
+def _buckets(result: Result, limits: Limits) -> dict[str, float]:
+    weight = application_weights(result.table)
+    found = service_buckets(Served.asked(result), weight, limits.cut_s)
     users = max(sum(found.values()), 1)
     return {
         "unserved_users": found["none"] / users,
@@ -240,7 +243,7 @@ def _group(table: RequestTable) -> np.ndarray:
 
 
 def _mean_wait(result: Result, tenants: set[str], limits: Limits) -> float:
-    rows = seen_by(Served.of(result), limits.cut_s)
+    rows = seen_by(Served.asked(result, fallen_only=True), limits.cut_s)
     wait, counts = waits(rows, limits.cut_s, limits.ttft_s)
     asked = np.array([name in tenants for name in result.table.tenant.names])
     counts &= asked[rows.tenant]

@@ -42,6 +42,8 @@ TENANCY: dict[str, Metric] = {
         Metric(
             "agent_calls", "Of applications of several calls (FairServe)", "app calls", better=1
         ),
+        Metric("attacker_calls", "Of attackers, finished", "att. calls"),
+        Metric("other_calls", "Of all others, finished", "other calls", better=1),
         Metric("users", "Users with a finished call", "users", better=1),
         Metric(
             "goodput_tokens_per_s",

@@ -207,6 +207,7 @@ LADDER: dict[str, Rung] = {
             _SHORTEST,
             of_table=_true_interactions,
             oracle=True,
+            told_all=False,
             about="oracle: most interactions",
         ),
         Rung("max_min", "max_min", _SHORTEST, oracle=True, about="oracle: equal service"),

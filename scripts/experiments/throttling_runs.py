@@ -12,7 +12,8 @@ import pandas as pd
 
 from envs.scenarios import Scenario, seeds
 from envs.simulator import Result
-from envs.workloads import RequestTable
+from envs.simulator.served import Served
+from envs.workloads import RequestTable, unmask
 from envs.workloads.tenants import TRACE_RATE
 from scripts.experiments.cases import Case, Episode
 from scripts.experiments.contenders import Contender
@@ -74,13 +75,16 @@ class Measurement:
     ) -> Record:
         """The metrics of a finished run."""
         limits = self.limits(episode.scenario, episode.table)
-        summary = tenancy_of(result, limits)
+        told, attackers = _unmasked(episode, result)
+        summary = tenancy_of(told, limits)
+        for name, mine in (("attacker_calls", True), ("other_calls", False)):
+            summary[name] = _finished(told, attackers, mine, limits) if attackers else math.nan
         summary["isolation_ratio"] = math.nan
         if self.isolation:
             summary["isolation_ratio"] = isolation_ratio(
                 episode.table, result, lambda few: contender.run(_of_tenants(episode, few)), limits
             )
-        curves = timelines(result, limits.cut_s) if self.timelines else {}
+        curves = timelines(told, limits.cut_s) if self.timelines else {}
         summary |= {"wall_s": wall_s, "cut_s": limits.cut_s}
         return Record(episode.scenario.name, episode.seed, contender.label, summary, curves)
 
@@ -119,6 +123,23 @@ class Trial:
     score: float
     seeds: int
     chosen: bool
+
+
+def _unmasked(episode: Episode, result: Result) -> tuple[Result, tuple[str, ...]]:
+    """The result by who and what every call really is, and the names of attackers."""
+    adversary = episode.scenario.adversary
+    if adversary is None:
+        return result, ()
+    honest = episode.scenario.honest_twin().requests(episode.seed)
+    table = unmask(result.table, honest)
+    return replace(result, table=table), adversary.attackers(honest)
+
+
+def _finished(result: Result, attackers: tuple[str, ...], mine: bool, limits: Limits) -> float:
+    """Calls of the attackers, or of all others, that had finished by the cut."""
+    rows = Served.of(result)
+    names = [name in attackers for name in result.table.tenant.names]
+    return float((rows.done(limits.cut_s) & (np.array(names)[rows.tenant] == mine)).sum())
 
 
 def default_cut_s(scenario: Scenario, table: RequestTable) -> float:

@@ -34,6 +34,7 @@ class Door:
         self.row.fits, self.row.kv, self.row.saturation = 1, 0.0, 0.0
         self.tenant = self.account(weight)
         self.application = self.account()
+        self.interaction = SimpleNamespace(in_system=0, running=0, served=0, tokens=0)
 
     @staticmethod
     def account(weight: float = 1.0) -> SimpleNamespace:
@@ -52,7 +53,7 @@ class Door:
         """What it says of a call at a time."""
         request, traits = self.call() if call is None else call
         judge = getattr(self.policy, function)
-        rows = (request, traits, self.tenant, self.application, None, self.row)
+        rows = (request, traits, self.tenant, self.application, self.interaction, self.row)
         return int(judge(round(at_s * SECOND), *rows))
 
     def arrive(self, at_s: float, call: Any = None) -> int:

@@ -6,12 +6,13 @@ import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from baselines.scheduling import (
     application_weights,
     interaction_costs,
-    reads_weights,
+    reads_history,
     scheduler,
     schedulers,
     traits_for,
@@ -196,10 +197,21 @@ def test_costs_of_interactions() -> None:
         output_tokens=[9, 9, 9],
         predicted_output_tokens=[10, 4, 3],
         interaction=[5, 6, 5],
+        call_index=[0, 0, 1],
+        calls_in_interaction=[2, 1, 2],
     )
-    assert interaction_costs(table).tolist() == [133.0, 18.0, 133.0]
+    usual = np.mean([118.0, 28.0, 25.0])
+    assert interaction_costs(table).tolist() == [120 + usual, 18.0, 120 + usual]
     assert interaction_costs(table, true=True).tolist() == [143.0, 28.0, 143.0]
-    assert interaction_costs(table, "kv").tolist() == [1000 + 55 + 21 + 6, 50.0, 1082.0]
+    kv = 1055 + np.mean([945.0, 135.0, 108.0])
+    assert interaction_costs(table, "kv").tolist() == [kv, 50.0, kv]
+    # It knows what is declared, and nothing of the later calls themselves.
+    longer = table.replace(prompt_tokens=[100, 10, 7_000], predicted_output_tokens=[10, 4, 99])
+    np.testing.assert_array_equal(
+        interaction_costs(longer, history=table), interaction_costs(table)
+    )
+    past = table.replace(prompt_tokens=[1, 1, 1], output_tokens=[1, 1, 1])
+    assert interaction_costs(table, history=past).tolist() == [123.0, 18.0, 123.0]
     ranks = [
         smallest_interaction(0, None, SimpleNamespace(interaction_cost=cost), None, None)
         for cost in interaction_costs(table)
@@ -226,7 +238,7 @@ def test_what_schedulers_take_of_a_table() -> None:
         }
         plain = {"typical"} if "ratios" in name else {"weights"} if "wsc" in name else set()
         assert found == expected.get(name, plain), name
-        assert reads_weights(scheduler(name)) == name.startswith("wsc")
+        assert reads_history(scheduler(name)) == (name.startswith("wsc") or name in expected)
     assert traits_for(scheduler("wsc"), table)["weights"] == pytest.approx(
         application_weights(table)
     )

@@ -38,6 +38,7 @@ class Interaction:
     """What schedulers and admission policies know of an interaction."""
 
     in_system: int = 0  # calls between their first waiting queue and their end
+    running: int = 0  # calls in service
     served: int = 0
     tokens: int = 0  # prompt and output tokens of those served
     tag: int = 0
@@ -184,6 +185,7 @@ class Counters:
     def serve(self, request: ReferenceRequest, change: int) -> None:
         """Count one that goes into service, or leaves it."""
         self.of(request).running += change
+        self.interaction(request).running += change
         self.of(request).open += change if request.traits.later > 0 else 0
 
     def admit(self, request: ReferenceRequest, first: bool) -> None:

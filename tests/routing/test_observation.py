@@ -7,6 +7,7 @@ import pytest
 
 from envs.routing.env import RoutingEnv
 from envs.routing.layout import FLEET_FEATURES, HORIZONS_S, INSTANCE_FEATURES, REQUEST_FEATURES
+from envs.simulator import view
 from envs.workloads import RequestTable
 from tests.routing.situations import play, random_actions, scenario
 
@@ -64,6 +65,36 @@ def test_all_values_stay_inside_the_space() -> None:
     assert env.result().counters["preemptions"] > 0
     for observation in episode.observations:
         assert env.observation_space.contains(observation)
+
+
+def test_predicted_lengths_hold_at_every_step() -> None:
+    """The kernel keeps counts of them; here each request is looked at, at every decision."""
+    env = RoutingEnv(scenario(requests=150))
+    env.reset(seed=3)
+    rng = np.random.default_rng(0)
+    ended, most_over, preemptions = False, 0.0, 0.0
+    while not ended:
+        given, _, terminated, truncated, info = env.step(int(rng.integers(2)))
+        ended = terminated or truncated
+        preemptions += info["cost"]["preemptions"]
+        simulation = env.simulation
+        assert simulation is not None
+        instances, requests, running, _ = simulation.state.seen
+        now_ps = int(simulation.state.head["now_ps"][0])
+        for i, row in enumerate(instances):
+            found = named(given["instances"], INSTANCE_FEATURES, i)
+            work = view.decode_work(instances, requests, running, i, now_ps)
+            assert found["predicted_work"] == np.float32(work * 1e-3)
+            iteration = row["iteration"] + view.iterations_done(instances, i, now_ps)
+            decodes = requests[running[i, : row["decoding"]]]
+            left = decodes["predicted"] - (iteration - decodes["base"])
+            over = np.sum(left <= 0) / max(len(left), 1)
+            assert found["over_prediction"] == np.float32(over)
+            step = np.float64(found["step_time"]) * 0.1
+            first = np.maximum(left, 1).min() * step if len(left) else 0.0
+            assert found["earliest_finish"] == pytest.approx(first / 10, rel=1e-5)
+            most_over = max(most_over, over)
+    assert most_over > 0.3 and preemptions > 0
 
 
 def test_nothing_tells_the_true_output_length() -> None:

@@ -17,7 +17,7 @@ from envs.scenarios import load_scenario
 from envs.simulator import simulate
 from envs.simulator.served import Served, by_cut
 from envs.throttling.env import ThrottlingEnv
-from envs.throttling.layout import ADMIT, DEFER, FLEET_FEATURES, NEUTRAL, REJECT, SETTINGS
+from envs.throttling.layout import ADMIT, DEFER, NEUTRAL, REJECT, SETTINGS
 from envs.throttling.reward import Reward
 from envs.throttling.vector import ThrottlingVectorEnv
 
@@ -139,7 +139,12 @@ def test_a_deferred_call_comes_again_later() -> None:
     steps = play(env, once, seed=2)
     requests = env.result().requests
     waits = (requests["dispatch_ps"] - requests["arrival_ps"]) / 1e12
-    assert waits[0] == 3.0 and waits[1:].max() == 0.0
+    table = env.result().table
+    same_interaction = table.interaction == table.interaction[0]
+    assert waits[0] == 3.0 and waits[~same_interaction].max() == 0.0
+    # In an open loop, those that follow it wait for it.
+    behind = same_interaction & (np.asarray(table.arrival_s) < table.arrival_s[0] + 3.0)
+    assert behind.sum() > 1 and (waits[behind] == 3.0).all()
     assert len(steps) - 2 == (np.asarray(env.result().table.call_index) == 0).sum()
 
 
@@ -148,8 +153,15 @@ def test_a_call_that_is_deferred_for_ever_is_given_up() -> None:
     steps = play(env, lambda k: DEFER, seed=2)
     table, status = env.result().table, env.result().requests["status"]
     first = np.asarray(table.call_index) == 0
-    assert (status[first] == 7).all() and set(status[~first].tolist()) <= {0, 5}
+    assert (status[first] == 7).all() and set(status[~first].tolist()) == {5}
     assert len(steps) - 1 == 3 * first.sum()
+    metrics = steps[-1][2]["episode_metrics"]
+    assert metrics["wasted_tokens"] == metrics["finished_interactions"] == 0
+    masks = [info["action_mask"].tolist() for _, _, info in steps]
+    # The third time its client would not wait any longer.
+    assert masks.count([1, 0, 1]) == first.sum() == len(masks) - masks.count([1, 1, 1])
+    obeyed = [info["action_obeyed"] for _, _, info in steps[1:]]
+    assert [mask[1] == 1 for mask in masks[:-1]] == obeyed
 
 
 def test_the_tuner_throttles_new_interactions_of_heavy_tenants_alone() -> None:
@@ -162,6 +174,22 @@ def test_the_tuner_throttles_new_interactions_of_heavy_tenants_alone() -> None:
     assert steps[-1][2]["episode_metrics"]["turned_away"] > 0
     light = np.bincount(table.tenant.codes)[table.tenant.codes] <= 1
     assert not away[light].any()
+
+
+@pytest.mark.parametrize("instances", [1, 3])
+def test_no_tuner_breaks_an_interaction(instances: int) -> None:
+    """Not even where other calls of it are served by another instance."""
+    groups = {"a100": {"count": instances}}
+    workload = {"requests": 2_500, "duration_s": 6}
+    scenario = load_scenario(
+        "throttling-load-400", {"fleet": {"groups": groups}, "workload": workload}
+    )
+    env = ThrottlingEnv(scenario, interval_s=0.5)
+    strict = np.array([-1, -1, -1, -1, -1, 1, -1, 1], np.float32)
+    metrics = play(env, lambda k: strict, seed=4)[-1][2]["episode_metrics"]
+    assert metrics["turned_away"] > 0
+    assert metrics["wasted_tokens"] == 0
+    assert by_cut(Served.of(env.result()))["broken_interactions"] == 0
 
 
 def test_what_the_reward_counts_is_what_the_requests_show() -> None:
@@ -186,13 +214,65 @@ def test_what_the_reward_counts_is_what_the_requests_show() -> None:
         assert reward == pytest.approx(sum(info["reward_terms"].values()))
 
 
-def test_the_fairness_term_is_the_spread_of_the_beginning() -> None:
+def unmet(env: ThrottlingEnv) -> float:
+    """What waiting tenants lack of the mean service of those in the system."""
+    tenants = env.simulation.state.arrays["tenants"]
+    service, queued = tenants["service"] / 1e6, tenants["queued"] > 0
+    here = queued | (tenants["running"] > 0)
+    return float(np.maximum(service[here].mean() - service[queued], 0.0).sum()) if here.any() else 0
+
+
+def test_the_fairness_term_is_the_unmet_share_over_time() -> None:
     env = make(reward=Reward({"fairness": 3.0}))
-    steps = play(env, varied, seed=3)
-    total = sum(info["reward_terms"]["fairness"] for _, _, info in steps[1:])
-    first = np.expm1(steps[0][0]["fleet"][[f.name for f in FLEET_FEATURES].index("gap")])
-    scale = float(env._copy.row["gap_scale"]) / 1e6
-    assert total == pytest.approx(3.0 * first * scale, rel=1e-4, abs=1e-9)
+    env.reset(seed=3)
+    before, over, total, k = unmet(env), False, 0.0, 0
+    while not over:
+        k += 1
+        _, _, over, _, info = env.step(varied(k))
+        after = 0.0 if over else unmet(env)
+        expected = -3.0 * 0.5 * (before + after) * info["dt"] / 60.0
+        assert info["reward_terms"]["fairness"] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        before, total = after, total + expected
+    assert total < 0
+
+
+def test_preferring_open_interactions_for_ever_costs_fairness() -> None:
+    fair = np.array(NEUTRAL, np.float32)
+    unfair = fair.copy()
+    unfair[[s.name for s in SETTINGS].index("bonus")] = 1.0
+    terms = [
+        sum(info["reward_terms"]["fairness"] for _, _, info in play(make(), act, seed=3)[1:])
+        for act in (lambda k: fair, lambda k: unfair)
+    ]
+    assert terms[1] < 1.5 * terms[0] < 0
+
+
+def test_counts_are_what_the_costs_are_of() -> None:
+    env = make(ttft_slo_s=0.5)
+    steps = play(env, neutral, seed=3)
+    gate = env.simulation.state.arrays["gate"][0]
+    for name, total in (("served_tokens", gate["served_tokens"]), ("light_calls", gate["light"])):
+        counted = sum(info["counts"][name] for _, _, info in steps[1:])
+        assert 0 < counted <= float(total)
+    late = sum(info["cost"]["light_late"] for _, _, info in steps[1:])
+    assert 0 < late <= sum(info["counts"]["light_calls"] for _, _, info in steps[1:])
+
+
+def test_a_trace_of_a_reset_is_another_draw_of_the_scenario() -> None:
+    """Its typical costs are the scenario's, not its own, which nobody would know."""
+    table = SCENARIO.requests(11).replace(output_tokens=np.full(len(SCENARIO.requests(11)), 7))
+    env = make()
+    env.reset(options={"trace": table})
+    given = env.simulation.state.arrays["traits"]["weight"].copy()
+    env.reset(options={"trace": SCENARIO.requests(11)})
+    np.testing.assert_array_equal(given, env.simulation.state.arrays["traits"]["weight"])
+
+
+def test_a_rate_limit_of_the_scenario_is_refused() -> None:
+    limit = {"rate_limit": {"requests_per_minute": 3}}
+    env = ThrottlingEnv(load_scenario("throttling-load-200", limit))
+    with pytest.raises(ValueError, match="has a rate limit"):
+        env.reset(seed=0)
 
 
 def test_service_is_counted_in_typical_calls_whatever_the_tuner_sets() -> None:
