@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from scripts.common import ConditionArgs, ObjectiveArgs, SeededArgs, show
+from scripts.common import BenchmarkArgs, ConditionArgs, ObjectiveArgs, show
 
 if TYPE_CHECKING:
     from scripts.experiments.cases import Case
@@ -44,7 +44,7 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(SeededArgs, ObjectiveArgs, ConditionArgs):
+class Args(BenchmarkArgs, ObjectiveArgs, ConditionArgs):
     """Options of `servegym benchmark routing`."""
 
     scenarios: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
@@ -60,47 +60,26 @@ class Args(SeededArgs, ObjectiveArgs, ConditionArgs):
     """Episodes of a scenario; 5 unless given. Below 5 there are no intervals."""
     full: bool = False
     """20 episodes of all points of the routing benchmark."""
-    requests: int | None = None
-    """Requests of an episode, instead of the scenario's own number."""
-    trace: Path | None = None
-    """Serve this trace instead of scenarios; any format that `servegym trace` knows."""
     fleet: str = "v100-llama2-7b-x4"
     """Fleet that serves the trace: a preset or a YAML file."""
-    rate_scale: float = 1.0
-    """Factor on the rate of the trace."""
-    sigma: float = 0.5
-    """Error of the output lengths predicted for the trace: truth times lognormal(0, sigma)."""
-    bootstrap_trace: bool = False
-    """Resample the trace in blocks for every seed, so that intervals cover its own chance."""
     poll_intervals: Annotated[tuple[float, ...], tyro.conf.arg(metavar="SECONDS ...")] = ()
     """Serve every scenario once for each of these intervals between the router's looks."""
-    workers: int | None = None
-    """Processes; without it, one a usable CPU."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY ...")] = ()
     """Columns of the printed table beside mean latency; files always have all."""
-    no_requests: bool = False
-    """Keep summaries only, not the outcome of every request."""
-    overwrite: bool = False
-    """Throw away what is in the folder."""
 
 
 def main(args: Args) -> int:
     """Run the command."""
-    from scripts.experiments.machine import usable_cpus
     from scripts.experiments.metrics import COMPACT, WITH_OBJECTIVES, chosen, not_always_zero
     from scripts.experiments.runner import run_comparison
     from scripts.experiments.session import claim, giving_up
     from scripts.experiments.store import Store
 
     start = time.perf_counter()
-    if args.requests is not None and args.requests < 1:
-        raise ValueError(f"--requests {args.requests}: give 1 or more")
+    workers = args.check_sizes()
     cases, seeds = _cases(args), _seeds(args)
     chosen(args.metrics)
     contenders = _contenders(args, cases)
-    workers = usable_cpus() if args.workers is None else args.workers
-    if workers < 1:
-        raise ValueError(f"--workers {workers}: give at least 1")
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
     fleets = _fleets(cases)
     _tell_notes(cases, seeds[0])
@@ -138,7 +117,7 @@ def main(args: Args) -> int:
 
 
 def _cases(args: Args) -> list[Case]:
-    from scripts.experiments.cases import preset_case, trace_case
+    from scripts.experiments.cases import preset_case
     from scripts.experiments.disciplines import Discipline
     from scripts.experiments.session import refuse_same_scenarios
 
@@ -150,19 +129,7 @@ def _cases(args: Args) -> list[Case]:
     if args.gate is not None and args.agent:
         raise ValueError("--gate does not reach --agent: compare it with baselines alone")
     if args.trace is not None:
-        if args.scenarios:
-            raise ValueError("--trace and --scenarios: give one of them")
-        trace = partial(
-            trace_case,
-            args.trace,
-            args.fleet,
-            rate_scale=args.rate_scale,
-            limit=args.requests,
-            sigma=args.sigma,
-            bootstrap=args.bootstrap_trace,
-            queue=queue,
-            skip_ahead=args.skip_ahead,
-        )
+        trace = partial(args.of_trace, queue=queue, skip_ahead=args.skip_ahead)
         return _for_each_interval(args, trace)
     if args.bootstrap_trace or args.rate_scale != 1.0:
         raise ValueError("--bootstrap-trace and --rate-scale are for a trace: give --trace too")

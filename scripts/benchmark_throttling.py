@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from scripts.common import SeededArgs, show
+from scripts.common import BenchmarkArgs, show
 
 if TYPE_CHECKING:
     from scripts.experiments.cases import Case
@@ -24,6 +24,7 @@ EXAMPLE = """servegym benchmark throttling
   servegym benchmark throttling --scenarios mine.yaml --contenders fcfs vtc rpm_kill wsc
   servegym benchmark throttling --contenders vtc rpm:requests_per_minute=20 --tuning-runs 0
   servegym benchmark throttling --contenders vtc wsc --agent runs/train-throttling
+  servegym benchmark throttling --trace real_trace.csv --bootstrap-trace --contenders fcfs vtc
   servegym benchmark throttling --cut-s 100 --slo-ttft 5 --isolation -o runs/fair"""
 
 FOLDER = Path("runs/benchmark-throttling")
@@ -34,7 +35,7 @@ _INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
-class Args(SeededArgs):
+class Args(BenchmarkArgs):
     """Options of `servegym benchmark throttling`."""
 
     scenarios: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
@@ -54,8 +55,8 @@ class Args(SeededArgs):
     given, 0 takes the published settings."""
     quick: bool = False
     """A first look: 5 episodes of at most 2,000 requests, published settings."""
-    requests: int | None = None
-    """Requests of an episode, instead of the scenario's own number."""
+    fleet: str = "a10g-llama2-7b-slora"
+    """Fleet that serves the trace: a preset or a YAML file."""
     cut_s: Annotated[float | None, tyro.conf.arg(metavar="SECONDS")] = None
     """When every run is looked at; without it, the end of the arrivals, and for copilot workloads
     100/72 of their length (100 s for the whole replay)."""
@@ -77,19 +78,13 @@ class Args(SeededArgs):
     timelines: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Contenders whose service over time the report draws beside the best; without any, fcfs and
     the reference."""
-    workers: int | None = None
-    """Processes; without it, one a usable CPU."""
     metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY ...")] = ()
     """Columns of the printed table beside the score; files always have all."""
-    no_requests: bool = False
-    """Keep metrics only, not the outcome of every request."""
-    overwrite: bool = False
-    """Throw away what is in the folder."""
 
 
 def main(args: Args) -> int:
     """Run the command."""
-    from scripts.experiments.machine import EPISODE_PARTS, code_identity, usable_cpus
+    from scripts.experiments.machine import EPISODE_PARTS, code_identity
     from scripts.experiments.metrics import chosen
     from scripts.experiments.session import claim, giving_up
     from scripts.experiments.store import Store
@@ -97,7 +92,7 @@ def main(args: Args) -> int:
     from scripts.experiments.throttling_runs import evaluate, tune
 
     start = time.perf_counter()
-    columns = chosen(args.metrics or COMPACT, TENANCY)
+    workers, columns = args.check_sizes(), chosen(args.metrics or COMPACT, TENANCY)
     cases, contenders, seeds, measure = (
         _cases(args),
         _contenders(args),
@@ -109,9 +104,6 @@ def main(args: Args) -> int:
 
         contenders += agents(args.agent, [case.scenario for case in cases])
     drawn = _drawn(args, contenders)
-    workers = usable_cpus() if args.workers is None else args.workers
-    if workers < 1:
-        raise ValueError(f"--workers {workers}: give at least 1")
     tuning_runs = _tuning_runs(args, contenders)
     limits = _limits(cases, seeds[0], measure)
     store = Store(args.output or FOLDER, keep_requests=not args.no_requests)
@@ -186,6 +178,14 @@ def _cases(args: Args) -> list[Case]:
     from scripts.experiments.cases import preset_case
     from scripts.experiments.session import refuse_same_scenarios
 
+    clients: dict[str, Any] = {"closed_loop": True} if args.closed_loop else {}
+    if args.think_s is not None:
+        clients["think_s"] = args.think_s
+    changes = {"clients": clients} if clients else {}
+    if args.trace is not None:
+        if args.quick and args.requests is None:
+            args = replace(args, requests=_QUICK_REQUESTS)
+        return [_resampled(args, args.of_trace(changes=changes), f"--trace {args.trace}")]
     names: Sequence[str] = args.scenarios
     names = names or [name for name in scenario_names() if name.startswith(PRESETS)]
     if not names:
@@ -193,27 +193,34 @@ def _cases(args: Args) -> list[Case]:
             "there are no preset scenarios for throttling: give --scenarios FILE.yaml with "
             "workload: {kind: copilot} or {kind: vtc, suite: overload} (docs/throttling.md)"
         )
-    requests = args.requests
-    if requests is not None and requests < 1:
-        raise ValueError(f"--requests {requests}: give 1 or more")
-    clients: dict[str, Any] = {"closed_loop": True} if args.closed_loop else {}
-    if args.think_s is not None:
-        clients["think_s"] = args.think_s
-    changes = {"clients": clients} if clients else {}
+    if args.rate_scale != 1.0:
+        raise ValueError("--rate-scale is for a trace: give --trace too")
     cases = []
     for name in names:
-        case = preset_case(name, requests, changes)
-        if args.quick and requests is None:
+        case = preset_case(name, args.requests, changes)
+        if args.quick and args.requests is None:
             case = _shortened(case, name, changes)
         cases.append(case)
     refuse_same_scenarios(names, cases)
-    for text, case in zip(names, cases, strict=True):
-        if case.recorded:
-            raise ValueError(
-                f"--scenarios {text}: a recorded trace is the same for every seed, so there is "
-                "nothing to estimate from: draw the workload (kind: copilot or vtc)"
-            )
-    return cases
+    if args.bootstrap_trace and not any(case.recorded for case in cases):
+        raise ValueError("--bootstrap-trace is for a trace: give --trace or its scenario")
+    return [
+        _resampled(args, case, f"--scenarios {text}")
+        for text, case in zip(names, cases, strict=True)
+    ]
+
+
+def _resampled(args: Args, case: Case, what: str) -> Case:
+    """The case, which must not be the same for every seed."""
+    if case.recorded and args.bootstrap_trace:
+        return replace(case, bootstrap=True)
+    if case.recorded:
+        raise ValueError(
+            f"{what}: a recorded trace is the same for every seed, so there is nothing to "
+            "estimate from: resample it (--bootstrap-trace), or draw the workload (kind: copilot "
+            "or vtc)"
+        )
+    return case
 
 
 def _shortened(case: Case, name: str, changes: dict[str, Any]) -> Case:
@@ -319,9 +326,7 @@ def _measure(args: Args) -> Measurement:
 
 def _limits(cases: Sequence[Case], seed: int, measure: Measurement) -> dict[str, Limits]:
     """What the first episode of each scenario is judged by."""
-    return {
-        case.name: measure.limits(case.scenario, case.scenario.requests(seed)) for case in cases
-    }
+    return {case.name: measure.limits(case.scenario, case.episode(seed).table) for case in cases}
 
 
 def _judged(name: str, limits: Limits) -> str:

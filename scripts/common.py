@@ -14,6 +14,7 @@ import tyro
 
 if TYPE_CHECKING:
     from envs.scenarios import ScenarioError
+    from scripts.experiments.cases import Case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,68 @@ class SeededArgs(CommonArgs):
 
     seed: int = 0
     """Seed of everything that is drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkArgs(SeededArgs):
+    """Options of the benchmarks that compare policies on the same episodes."""
+
+    scenarios: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Presets or YAML files."""
+    requests: int | None = None
+    """Requests of an episode, instead of the scenario's own number."""
+    trace: Path | None = None
+    """Serve this trace instead of scenarios; any format that `servegym trace` knows."""
+    fleet: str
+    """Fleet that serves the trace: a preset or a YAML file."""
+    rate_scale: float = 1.0
+    """Factor on the rate of the trace."""
+    sigma: float = 0.5
+    """Error of the output lengths predicted for the trace: truth times lognormal(0, sigma)."""
+    bootstrap_trace: bool = False
+    """Resample the trace in blocks for every seed, so that intervals cover its own chance."""
+    workers: int | None = None
+    """Processes; without it, one a usable CPU."""
+    no_requests: bool = False
+    """Keep metrics only, not the outcome of every request."""
+    overwrite: bool = False
+    """Throw away what is in the folder."""
+
+    def check_sizes(self) -> int:
+        """How many processes to use.
+
+        Raises:
+            ValueError: That, or the number of requests, is not positive.
+        """
+        from scripts.experiments.machine import usable_cpus
+
+        if self.requests is not None and self.requests < 1:
+            raise ValueError(f"--requests {self.requests}: give 1 or more")
+        workers = usable_cpus() if self.workers is None else self.workers
+        if workers < 1:
+            raise ValueError(f"--workers {workers}: give at least 1")
+        return workers
+
+    def of_trace(self, **options: Any) -> Case:
+        """The case of `--trace`, with further options of `trace_case`.
+
+        Raises:
+            ValueError: Scenarios are given as well, or an option is refused.
+        """
+        from scripts.experiments.cases import trace_case
+
+        if self.scenarios:
+            raise ValueError("--trace and --scenarios: give one of them")
+        assert self.trace is not None
+        return trace_case(
+            self.trace,
+            self.fleet,
+            rate_scale=self.rate_scale,
+            limit=self.requests,
+            sigma=self.sigma,
+            bootstrap=self.bootstrap_trace,
+            **options,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

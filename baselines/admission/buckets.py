@@ -1,6 +1,6 @@
-"""Limits on tokens: buckets with estimate, reservation and reconciliation, and shares of a cap.
+"""Limits on tokens: buckets with estimate and reconciliation, windows, and shares of a cap.
 
-Amounts are in thousandths of a token.
+Levels of buckets are in thousandths of a token.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from envs.simulator.gate import LET_IN, TURN_AWAY
 from envs.simulator.layout import MINUTE_PS
 
 THOUSAND = 1_000
+PS_PER_S = 1e12
 
 
 def take_tokens(
@@ -99,6 +100,42 @@ def settle_tokens(
     return 0
 
 
+def take_window(
+    now_ps: int,
+    request: Any,
+    traits: Any,
+    tenant: Any,
+    application: Any,
+    interaction: Any,
+    gate: Any,
+) -> int:
+    """Azure OpenAI's limits: estimated tokens in fixed minutes, calls in short fixed windows.
+
+    A call counts its prompt and `p1` tokens for its answer, which stands for `max_tokens`. One is
+    turned away once the tenant's count has reached `p0` tokens a minute in the window of `p2`
+    seconds, or `p4` calls a minute per 1,000 of these tokens in the window of `p3` seconds. The
+    estimate is never corrected. Calls in the middle of an interaction are let in, and counted,
+    whatever is left, where `p5` is 1.
+
+    `tenant.g0` counts tokens of the window `g1`, `tenant.g2` calls of the window `g3`; windows
+    are counted from 1 on.
+    """
+    limit = gate.p0 * tenant.weight / 60.0
+    window = now_ps // int(PS_PER_S * gate.p2) + 1
+    if tenant.g1 != window:
+        tenant.g0, tenant.g1 = 0, window
+    window = now_ps // int(PS_PER_S * gate.p3) + 1
+    if tenant.g3 != window:
+        tenant.g2, tenant.g3 = 0, window
+    calls = gate.p4 / 1e3 * limit * gate.p3
+    middle = gate.p5 == 1.0 and traits.call_index > 0
+    if (tenant.g0 >= limit * gate.p2 or tenant.g2 >= calls) and not middle:
+        return TURN_AWAY
+    tenant.g0 += request.prompt + int(gate.p1)
+    tenant.g2 += 1
+    return LET_IN
+
+
 def share_of_cap(
     now_ps: int,
     request: Any,
@@ -111,20 +148,28 @@ def share_of_cap(
     """A cap on all tokens a minute, and tenants' shares of it once it is nearly reached.
 
     The rule of LiteLLM's dynamic limiter, third version: `p0` tokens a minute for all are never
-    exceeded; from the share `p1` of them on, a tenant is turned away that has used the share
-    `p2` times its weight. Use counts when a call ends, in fixed minutes. Calls in the middle of
-    an interaction are let in below the cap, where `p3` is 1.
+    exceeded; from the share `p1` of them on, a tenant is turned away that has used its own share:
+    `p2` times its weight, over the sum of these of the tenants that have called in the minute,
+    where that sum is more than 1. Use counts when a call ends, in fixed minutes. Calls in the
+    middle of an interaction are let in below the cap, where `p3` is 1.
+
+    `gate.m0` is the use of the minute `m1`, `m2` the sum of weights; `tenant.g0` the use of the
+    minute `g1`, `g2` the minute of its latest call, from 1 on.
     """
     minute = now_ps // MINUTE_PS
     if gate.m1 != minute:
-        gate.m0, gate.m1 = 0.0, minute
+        gate.m0, gate.m1, gate.m2 = 0.0, minute, 0.0
     if tenant.g1 != minute:
         tenant.g0, tenant.g1 = 0, minute
+    if tenant.g2 != minute + 1:
+        tenant.g2 = minute + 1
+        gate.m2 += tenant.weight
     if gate.m0 >= gate.p0:
         return TURN_AWAY
     if gate.p3 == 1.0 and traits.call_index > 0:
         return LET_IN
-    if gate.m0 >= gate.p1 * gate.p0 and tenant.g0 >= gate.p2 * tenant.weight * gate.p0:
+    share = gate.p2 * tenant.weight / max(1.0, gate.p2 * gate.m2)
+    if gate.m0 >= gate.p1 * gate.p0 and tenant.g0 >= share * gate.p0:
         return TURN_AWAY
     return LET_IN
 
@@ -141,7 +186,7 @@ def note_use(
     """Count the tokens of a call that has ended in the minute of its end."""
     minute = now_ps // MINUTE_PS
     if gate.m1 != minute:
-        gate.m0, gate.m1 = 0.0, minute
+        gate.m0, gate.m1, gate.m2 = 0.0, minute, 0.0
     if tenant.g1 != minute:
         tenant.g0, tenant.g1 = 0, minute
     used = request.prompt + request.generated if request.admit_ps >= 0 else 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from baselines.admission.buckets import (
     note_use,
     settle_tokens,
     share_of_cap,
     take_tokens,
     take_turn,
+    take_window,
 )
 from baselines.admission.overload import (
     give_up_late,
@@ -20,10 +23,15 @@ from baselines.admission.overload import (
     soft_ceiling,
 )
 from envs.simulator import Gate
+from envs.simulator.parameters import SWITCH, Range, ranges_of
 
 FAIRSERVE_SOURCE = "FairServe, arXiv:2411.15997"
 _BUCKET = (
     *("tokens_per_minute", "burst_s", "answer_tokens", "reconcile", "after", "spare_interactions"),
+)
+_WINDOWS = (
+    *("tokens_per_minute", "answer_tokens", "token_window_s", "call_window_s"),
+    *("calls_per_thousand", "spare_interactions"),
 )
 _BANDS = ("calls_of_second_band", "calls_of_third_band")
 
@@ -46,11 +54,10 @@ _ALL = (
     ),
     Gate(
         "token_bucket_reserved",
-        arrive=take_tokens,
-        finish=settle_tokens,
-        parameters=(20_000.0, 10.0, 256.0, 0.0, 0.0, 0.0),
-        parameter_names=_BUCKET,
-        source="Azure OpenAI: prompt and max_tokens against the limit in windows of 10 s",
+        arrive=take_window,
+        parameters=(20_000.0, 256.0, 60.0, 10.0, 6.0, 0.0),
+        parameter_names=_WINDOWS,
+        source="Azure OpenAI: prompt and max_tokens in fixed minutes, 6 calls per 1,000 in 10 s",
     ),
     Gate(
         "token_bucket_after",
@@ -92,6 +99,13 @@ _ALL = (
         source="VTC, OSDI 2024, artifact: its abort queue gives up calls that are too late",
     ),
     Gate(
+        "bands",
+        arrive=note_band,
+        parameters=(10.0, 30.0),
+        parameter_names=_BANDS,
+        source="llm-d router, flow control: its priority bands alone; nobody is held back",
+    ),
+    Gate(
         "soft_ceiling",
         arrive=note_band,
         look=soft_ceiling,
@@ -120,7 +134,36 @@ _ALL = (
         source="Kubernetes API Priority and Fairness, one level with a queue a tenant",
     ),
 )
-_BY_NAME = {gate.name: gate for gate in _ALL}
+_LIMIT, _SHARE = Range(0.0, 1e12, above=True), Range(0.0, 1.0)
+_RANGES = {
+    "requests_per_minute": _LIMIT,
+    "spare_interactions": SWITCH,
+    "tokens_per_minute": _LIMIT,
+    "burst_s": Range(0.0, 1e6, above=True),
+    "answer_tokens": Range(0.0, 1e6),
+    "reconcile": SWITCH,
+    "after": SWITCH,
+    "token_window_s": Range(1e-9, 1e6),
+    "call_window_s": Range(1e-9, 1e6),
+    "calls_per_thousand": _LIMIT,
+    "threshold": _SHARE,
+    "share": Range(0.0, 1.0, above=True),
+    "tenant_limit": Range(0.0, 1e12),
+    "application_limit": Range(0.0, 1e12),
+    "kv_share": _SHARE,
+    "ttft_s": Range(0.0, 1e6, above=True),
+    "margin_s": Range(0.0, 1e6),
+    "calls_of_second_band": Range(0.0, 1e12),
+    "calls_of_third_band": Range(0.0, 1e12),
+    "highest": Range(0.0, 1e6),
+    "lowest": Range(0.0, 1e6),
+    "queue_length": Range(1.0, 1e9, whole=True),
+    "seats": Range(1.0, 1e9, whole=True),
+    "borrow_below": _SHARE,
+}
+_BY_NAME = {
+    each.name: replace(each, ranges=ranges_of(each.parameter_names, _RANGES)) for each in _ALL
+}
 
 
 def gates() -> dict[str, Gate]:
@@ -132,7 +175,8 @@ def gate(name: str, **parameters: float) -> Gate:
     """An admission policy by name, with some of its parameters replaced.
 
     Raises:
-        ValueError: The policy or a parameter is unknown; the message lists those that exist.
+        ValueError: The policy or a parameter is unknown; the message lists those that exist. Or a
+            value is out of its range.
     """
     if name not in _BY_NAME:
         raise ValueError(f"admission policy {name!r} is unknown; choose of {sorted(_BY_NAME)}")

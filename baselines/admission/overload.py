@@ -84,7 +84,8 @@ def note_band(
     """Note the band of a tenant, of 3, in `tenant.g0`: by its calls in the minute up to this one.
 
     One band lower with more than `p0` of them, two with more than `p1`. A call's band is its
-    tier; one of the first tier has the band of its tenant.
+    tier; one of the first tier has the band of its tenant. Alone it lets all in, and `las_bands`
+    serves by bands.
     """
     tenant.g0 = (1 if tenant.recent > gate.p0 else 0) + (1 if tenant.recent > gate.p1 else 0)
     return LET_IN

@@ -5,7 +5,7 @@
 (arXiv:2411.15997). Those that need no counters are `envs.simulator.SCHEDULERS`.
 """
 
-from baselines.scheduling.catalogue import RPM_LIMITS, scheduler, schedulers
+from baselines.scheduling.catalogue import scheduler, schedulers
 from baselines.scheduling.weights import (
     application_weights,
     interaction_costs,
@@ -16,7 +16,6 @@ from baselines.scheduling.weights import (
 )
 
 __all__ = [
-    "RPM_LIMITS",
     "application_weights",
     "interaction_costs",
     "reads_history",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from baselines.scheduling.attained import charge_attained, least_attained, survey_attained
@@ -33,6 +34,7 @@ from baselines.scheduling.normalised import (
 )
 from baselines.scheduling.rounds import charge_rounds, round_of_cost, round_of_debt
 from envs.simulator import Scheduler
+from envs.simulator.parameters import SWITCH, Range, ranges_of
 
 VTC_SOURCE = "VTC, OSDI 2024"
 FAIRSERVE_SOURCE = "FairServe, arXiv:2411.15997"
@@ -44,11 +46,6 @@ _PROFILE = ("per_input", "per_output", "per_product", "per_output_squared", "con
 
 EVER = 1e9
 """Cost units beyond all counters: a bonus of so many always comes first."""
-RPM_LIMITS = (5, 10, 15, 20, 30)
-"""Requests a minute of VTC's rate limits: `RateLimit` of the simulation, with queue "fcfs".
-
-FairServe's version sets `kill_interactions` as well.
-"""
 
 
 def _counting(
@@ -223,7 +220,26 @@ _ALL = (
         source="the order of FairBatching, arXiv:2510.14392",
     ),
 )
-_BY_NAME = {scheduler.name: scheduler for scheduler in _ALL}
+# Larger ones leave the range of the counters, which are integers.
+_COST, _SHARE = Range(0.0, 1e4), Range(0.0, 1.0)
+_RANGES = {
+    **dict.fromkeys((*_TOKENS, *_PROFILE, "system_weight"), _COST),
+    "memory": Range(0.0, 1e6),
+    "per_tenant": SWITCH,
+    "exponent": Range(0.0, 4.0),
+    "bonus": Range(0.0, EVER),
+    "quantum": Range(0.0, 1e12, above=True),
+    "half_life_s": Range(0.0, 1e9, above=True),
+    "attained_share": _SHARE,
+    "bands": SWITCH,
+    "kv_tokens": Range(0.0, 1e12, above=True),
+    "newest_share": Range(0.0, 1.0, above=True),
+    "ttft_s": Range(0.0, 1e6),
+    "tbt_s": Range(0.0, 1e3),
+}
+_BY_NAME = {
+    each.name: replace(each, ranges=ranges_of(each.parameter_names, _RANGES)) for each in _ALL
+}
 
 
 def schedulers() -> dict[str, Scheduler]:
@@ -236,6 +252,7 @@ def scheduler(name: str, **parameters: float) -> Scheduler:
 
     Raises:
         ValueError: The scheduler or a parameter is unknown; the message lists those that exist.
+            Or a value is out of its range.
     """
     if name not in _BY_NAME:
         raise ValueError(f"scheduler {name!r} is unknown; choose of {sorted(_BY_NAME)}")

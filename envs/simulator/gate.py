@@ -22,7 +22,7 @@ from envs.simulator.layout import (
     TURN_AWAY,
     WAIT,
 )
-from envs.simulator.parameters import replaced
+from envs.simulator.parameters import Range, check, replaced
 
 __all__ = ["DROP", "LET_IN", "TURN_AWAY", "WAIT", "Gate", "Retry"]
 
@@ -69,11 +69,12 @@ class Gate:
         delay_s: Seconds until a call that waits comes again, where the policy sets none.
         parameters: Values of `p0`, `p1`, ...
         parameter_names: Their names.
+        ranges: What they can be, in the same order; without one, any finite number.
         uses_prediction: Whether it reads predicted output lengths.
         source: Where it comes from.
 
     Raises:
-        ValueError: An option is out of range.
+        ValueError: An option or a parameter is out of range.
     """
 
     name: str
@@ -88,12 +89,12 @@ class Gate:
     delay_s: float = 1.0
     parameters: tuple[float, ...] = ()
     parameter_names: tuple[str, ...] = ()
+    ranges: tuple[Range, ...] = ()
     uses_prediction: bool = False
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.parameters) > MOST_PARAMETERS:
-            raise ValueError(f"an admission policy has at most {MOST_PARAMETERS} parameters")
+        check(self, MOST_PARAMETERS)
         if not (self.queue_limit > 0 and self.kv_limit > 0):
             raise ValueError("queue_limit and kv_limit must be positive")
         if not 1e-6 <= self.delay_s <= 1e5:
@@ -103,7 +104,8 @@ class Gate:
         """Return the policy with some parameters replaced.
 
         Raises:
-            ValueError: A name is unknown; the message lists those that exist.
+            ValueError: A name is unknown; the message lists those that exist. Or a value is out
+                of its range.
         """
         return replace(self, parameters=replaced(self, values))
 

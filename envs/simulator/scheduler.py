@@ -28,7 +28,7 @@ from envs.simulator.layout import (
     TOKENS,
     TRAITS_DTYPE,
 )
-from envs.simulator.parameters import replaced
+from envs.simulator.parameters import Range, check, replaced
 from envs.simulator.prediction import predicted_remaining
 
 __all__ = ["ADMIT", "ARRIVE", "FINISH", "SCHEDULERS", "TOKENS", "Scheduler", "scheduler"]
@@ -77,11 +77,13 @@ class Scheduler:
         overcharge: The VTC artifact's extra token when any request finishes.
         parameters: Values of `p0`, `p1`, ...
         parameter_names: Their names.
+        ranges: What they can be, in the same order; without one, any finite number.
         uses_prediction: Whether it reads predicted output lengths.
         source: Where it comes from.
 
     Raises:
-        ValueError: An option is unknown, or there are more than 8 parameters.
+        ValueError: An option is unknown, there are more than 8 parameters, or one is out of its
+            range.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Scheduler:
     survey: Callable[..., int] | None = None
     parameters: tuple[float, ...] = ()
     parameter_names: tuple[str, ...] = ()
+    ranges: tuple[Range, ...] = ()
     uses_prediction: bool = False
     source: str = field(default="", compare=False)
 
@@ -104,8 +107,7 @@ class Scheduler:
             )
         if self.survey is not None and self.kind == "static":
             raise ValueError("a static order has no survey: its ranks are taken one by one")
-        if len(self.parameters) > MOST_PARAMETERS:
-            raise ValueError(f"a scheduler has at most {MOST_PARAMETERS} parameters")
+        check(self, MOST_PARAMETERS)
 
     @property
     def queue_kind(self) -> int:
@@ -116,7 +118,8 @@ class Scheduler:
         """Return the scheduler with some parameters replaced.
 
         Raises:
-            ValueError: A name is unknown; the message lists those that exist.
+            ValueError: A name is unknown; the message lists those that exist. Or a value is out
+                of its range.
         """
         return replace(self, parameters=replaced(self, values))
 
@@ -193,6 +196,7 @@ SCHEDULERS: dict[str, Scheduler] = {
             kind="dynamic",
             parameters=(60.0 * PS_PER_S, 5.0 * PS_PER_S),
             parameter_names=("expiry_ps", "urgency_ps"),
+            ranges=(Range(0.0), Range(0.0)),
             source="deadline and priority aware (SageServe, par. 6; thresholds not published)",
         ),
     )

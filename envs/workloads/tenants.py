@@ -18,7 +18,6 @@ Floats = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 TRACE_CALLS = 10_000
-TRACE_USERS = 1_358
 TRACE_RATE = 10_000 / 72
 
 ACCOUNTS = (

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from baselines.admission import gate
 from baselines.scheduling import reads_history, traits_for
 from envs.scenarios import Scenario, ScenarioError, load_fleet, load_scenario, parse_scenario
 from envs.simulator import Result, simulate
 from envs.workloads import TraceError, UnknownFormatError, trace_files, trace_format
 from scripts.common import blame_flags
+from scripts.experiments.bootstrap import resample
 from scripts.experiments.disciplines import label
 from scripts.experiments.history import past_requests
 
@@ -35,12 +34,14 @@ class Episode:
         seed: What it was drawn with; also seeds randomised policies.
         table: The requests with their predicted lengths.
         engines: The fleet.
+        bootstrap: Whether the table is resampled from a recorded trace.
     """
 
     scenario: Scenario
     seed: int
     table: RequestTable
     engines: Sequence[EngineConfig]
+    bootstrap: bool = False
 
     def run(self, policy: RoutingPolicy, queue_order: Any = None, **options: Any) -> Result:
         """Serve the requests.
@@ -55,7 +56,8 @@ class Episode:
             given["queue_order"] = queue_order
         # The counters of tenants are shared, so that all instances have the same scheduler.
         scheduler = self.engines[0].scheduler
-        past = past_requests(self.scenario) if reads_history(scheduler) else None
+        known = reads_history(scheduler)
+        past = past_requests(self.scenario, self.bootstrap) if known else None
         given = traits_for(scheduler, self.table, past) | given
         return simulate(self.table, self.engines, policy, seed=self.seed, **given)
 
@@ -114,14 +116,14 @@ class Case:
         engines, table = self.engines(), self.scenario.requests(seed)
         if self.bootstrap:
             table = resample(table, seed)
-        return Episode(self.scenario, seed, table, engines)
+        return Episode(self.scenario, seed, table, engines, self.bootstrap)
 
     def conditions(self) -> list[str]:
         """What is unusual about how it is served, one short text each."""
         scenario, found = self.scenario, []
         clients, limit, failures = scenario.clients, scenario.rate_limit, scenario.failures
         if self.queue is not None:
-            known = self.queue.knows_table and past_requests(scenario) is None
+            known = self.queue.knows_table and past_requests(scenario, self.bootstrap) is None
             told = " (knows the mean answers of this table)" if known else ""
             found.append(f"scheduler {self.queue.label}{told}")
         if scenario.router.poll_interval_s:
@@ -278,31 +280,6 @@ def _demand_known_format(trace: Path) -> None:
             "prompt_tokens=... output_tokens=... -o requests.parquet, with its own names"
         )
         raise UnknownFormatError(error.problem, mend=mend, path=trace, line=error.line) from None
-
-
-def resample(table: RequestTable, seed: int) -> RequestTable:
-    """A moving-block bootstrap of a trace: blocks of consecutive requests, with their gaps.
-
-    The blocks of about sqrt(n) requests start anywhere, wrap around, and keep what is typical
-    within them (bursts, similar requests); requests become independent calls. The method is that
-    of Künsch (Annals of Statistics 17:1217, 1989), the wrapping that of Politis and Romano (1992).
-    """
-    n = len(table)
-    length = max(1, round(math.sqrt(n)))
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
-    starts = rng.integers(0, n, -(-n // length))
-    rows = ((starts[:, None] + np.arange(length)) % n).ravel()[:n]
-    gaps = np.diff(table.arrival_s, prepend=0.0)
-    # The first request waits for nothing before it; it gets the mean gap when it is drawn again.
-    gaps[0] = (table.arrival_s[-1] - table.arrival_s[0]) / max(n - 1, 1)
-    arrival_s = np.cumsum(gaps[rows])
-    frame = table.to_frame(all_columns=False).iloc[rows].reset_index(drop=True)
-    frame["arrival_s"] = arrival_s - arrival_s[0]
-    if "deadline_s" in frame:
-        allowed = np.asarray(table.deadline_s - table.arrival_s)[rows]
-        frame["deadline_s"] = frame["arrival_s"] + allowed
-    calls = ["request_id", "interaction", "call_index", "calls_in_interaction"]
-    return table.from_frame(frame.drop(columns=calls, errors="ignore"), source=table.source)
 
 
 def _content(path: Path) -> str:

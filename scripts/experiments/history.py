@@ -11,6 +11,7 @@ from baselines.routing import router
 from envs.scenarios import Scenario, seeds
 from envs.simulator import simulate
 from envs.workloads import RequestTable
+from scripts.experiments.bootstrap import resample
 
 _MINUTE_S = 60.0
 
@@ -20,7 +21,8 @@ class History:
     """Requests of another time, and what follows from them.
 
     Attributes:
-        table: Requests of the scenario's first training seed, before anybody games the scheduler.
+        table: Requests of the scenario's first training seed, before anybody games the scheduler;
+            of a trace that is resampled, another sample of it.
         tokens_per_minute: Input and output tokens that the fleet serves in a minute when all of
             them wait from the start.
         tenants_per_minute: Tenants that call in a minute, on average over whole minutes.
@@ -36,24 +38,29 @@ class History:
         return self.tokens_per_minute / self.tenants_per_minute
 
 
-def history_of(scenario: Scenario) -> History | None:
-    """The past of a scenario; None where it serves a recorded trace, which has none.
+def history_of(scenario: Scenario, bootstrap: bool = False) -> History | None:
+    """The past of a scenario; None where it serves a recorded trace as it is, which has none.
+
+    Args:
+        scenario: The scenario.
+        bootstrap: Whether a recorded trace is resampled for every seed; its past is then the
+            sample of a training seed, which has the same means on average.
 
     Raises:
         ScenarioError: The scenario cannot be built.
     """
-    table = past_requests(scenario)
+    table = past_requests(scenario, bootstrap)
     if table is None:
         return None
-    return History(table, _capacity(_text(scenario)), _tenants_per_minute(table))
+    return History(table, _capacity(_text(scenario), bootstrap), _tenants_per_minute(table))
 
 
-def past_requests(scenario: Scenario) -> RequestTable | None:
+def past_requests(scenario: Scenario, bootstrap: bool = False) -> RequestTable | None:
     """The requests of `history_of` alone."""
     workload = scenario.workload
-    if workload.kind == "trace" and workload.read_format() != "servegen":
+    if workload.kind == "trace" and workload.read_format() != "servegen" and not bootstrap:
         return None
-    return _requests(_text(scenario))
+    return _requests(_text(scenario), bootstrap)
 
 
 def _text(scenario: Scenario) -> str:
@@ -63,14 +70,15 @@ def _text(scenario: Scenario) -> str:
 
 
 @lru_cache(maxsize=8)
-def _requests(text: str) -> RequestTable:
+def _requests(text: str, bootstrap: bool) -> RequestTable:
     (seed,) = seeds("train", 1)
-    return Scenario.model_validate_json(text).requests(seed)
+    table = Scenario.model_validate_json(text).requests(seed)
+    return resample(table, seed) if bootstrap else table
 
 
 @lru_cache(maxsize=64)
-def _capacity(text: str) -> float:
-    table = _requests(text)
+def _capacity(text: str, bootstrap: bool) -> float:
+    table = _requests(text, bootstrap)
     waiting = table.replace(arrival_s=np.zeros(len(table)))
     result = simulate(waiting, Scenario.model_validate_json(text).fleet.engines(), router("jsq"))
     served = result.requests["finish_ps"] >= 0

@@ -21,7 +21,7 @@ EPISODE_PACKAGES = ("servegym", "numpy", "numba")
 """Packages that the outcome of an episode depends on."""
 EPISODE_PARTS = (
     *("envs", "baselines"),
-    *("scripts/experiments/cases.py", "scripts/experiments/history.py"),
+    *(f"scripts/experiments/{name}.py" for name in ("bootstrap", "cases", "history")),
 )
 """Code that the outcome of an episode depends on: fleet, requests, simulator, rules."""
 _PACKAGES = (

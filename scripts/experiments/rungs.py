@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from envs.simulator import EngineConfig, Gate, RateLimit, Scheduler
 from envs.workloads import RequestTable
 from scripts.experiments.disciplines import all_schedulers
@@ -38,6 +40,8 @@ class Rung:
         gate: Its admission policy. Where that limits `tokens_per_minute`, the grid may have
             `fair_shares` or `capacities` instead (`RELATIVE`).
         engine: Options of `EngineConfig` that it needs.
+        spread: Where given, it is told predictions that are off by up to this share of the truth,
+            instead of the scenario's.
         of_table: Options of `Simulation` that follow from the requests, such as expected costs.
         oracle: Whether it is told the true lengths, as no real system is.
         told_all: Whether an oracle's predictions are the true lengths, by which admission may go,
@@ -51,6 +55,7 @@ class Rung:
     gate: Gate | None = None
     admission: Callable[..., dict[str, Any]] | None = None
     engine: Mapping[str, Any] = field(default_factory=dict)
+    spread: float | None = None
     of_table: Callable[[RequestTable], dict[str, Any]] | None = None
     oracle: bool = False
     told_all: bool = True
@@ -68,6 +73,16 @@ class Rung:
     def relative(self) -> bool:
         """Whether a limit is set by what the fleet serves."""
         return any(name in RELATIVE for name in self.grid)
+
+    def told(self, table: RequestTable, seed: int) -> RequestTable:
+        """The requests of an episode with the predictions that it is told."""
+        if self.oracle and self.told_all:
+            return table.with_predictions(sigma=0)
+        if self.spread is None:
+            return table
+        # A stream of its own: with the workload's seed, errors would follow the lengths.
+        stream = np.random.SeedSequence([seed, 1]).generate_state(1)
+        return table.with_predictions(seed=int(stream[0]), spread=self.spread)
 
     def parts(
         self, values: Values, history: History | None = None

@@ -169,7 +169,7 @@ def _compile(jobs: Sequence[Job]) -> None:
     if not rules:
         return
     episode = job.case.episode(job.seed)
-    few = Episode(episode.scenario, job.seed, episode.table[:20], episode.engines)
+    few = replace(episode, table=episode.table[:20])
     for label in sorted(rules):
         rules[label].run(few)
 

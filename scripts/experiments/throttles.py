@@ -27,7 +27,6 @@ _SKIP_OUTPUT = {**_SKIP, "output_weight": (2.0, 8.0)}
 _SHORTEST = {"skip_ahead": (0.0, 8.0, 64.0)}
 _SPARE = {"spare_interactions": (0.0, 1.0)}
 _BUCKET = {"fair_shares": (8.0, 1.0, 2.0, 4.0, 16.0, 32.0), **_SPARE}
-_WINDOWS = {"fair_shares": (32.0, 4.0, 8.0, 16.0, 64.0, 128.0), **_SPARE}
 _OIT = {"tenant_limit": (50.0, 10.0, 100.0, 500.0)}
 _BANDS = {"kv_limit": (0.8, 0.2, 0.1), "calls_of_second_band": (10.0, 3.0)}
 
@@ -59,6 +58,13 @@ LADDER: dict[str, Rung] = {
             rate_limit_kill,
             about="rate limit that ends interactions",
         ),
+        Rung(
+            "rpm_minute",
+            "fcfs",
+            {**_PER_MINUTE, **_SPARE},
+            gate("rpm"),
+            about="calls in minutes of the clock; clients retry",
+        ),
         Rung("sjf", "sjf", about="shortest predicted answer first"),
         Rung("srpt", "srpt", about="shortest predicted remaining answer first"),
         Rung("srpt_skip", "srpt", _SHORTEST, about="SRPT that passes over calls without room"),
@@ -69,6 +75,16 @@ LADDER: dict[str, Rung] = {
         Rung("vtc_artifact", "vtc_artifact", _OUTPUT, about="VTC, its artifact's extra token"),
         Rung("vtc_predict", "vtc_predict", _PREDICT, about="VTC, usual answer ahead"),
         Rung("vtc_predicted", "vtc_predicted", _OUTPUT, about="VTC, predicted answer ahead"),
+        Rung(
+            "vtc_within_half",
+            "vtc_predicted",
+            _OUTPUT,
+            spread=0.5,
+            about="VTC, predictions off by up to 50 %",
+        ),
+        Rung(
+            "vtc_oracle", "vtc_predicted", _OUTPUT, oracle=True, about="oracle: VTC, true answers"
+        ),
         Rung("vtc_profile", "vtc_profile", _PROFILE, about="VTC, profiled cost"),
         Rung("vtc_rpm", "vtc", _PER_MINUTE, None, rate_limit_kill, about="VTC behind rpm_kill"),
         Rung("vtc_oit", "vtc", _OIT, gate("oit"), about="VTC with FairServe's throttling"),
@@ -133,9 +149,9 @@ LADDER: dict[str, Rung] = {
         Rung(
             "token_bucket_reserved",
             "fcfs",
-            _WINDOWS,
+            _BUCKET,
             gate("token_bucket_reserved"),
-            about="Azure's: a reservation, windows of 10 s",
+            about="Azure's: estimates in minutes, calls in 10 s",
         ),
         Rung(
             "token_bucket_after",
@@ -150,12 +166,19 @@ LADDER: dict[str, Rung] = {
             "fcfs",
             {
                 "capacities": (1.0,),
-                "share": (0.01, 0.03, 0.1),
+                "share": (0.01, 0.1, 1.0),
                 "threshold": (0.8, 0.2),
                 **_SPARE,
             },
             gate("dynamic_limits"),
             about="LiteLLM's: shares in saturation",
+        ),
+        Rung(
+            "las_bands",
+            "las_bands",
+            {"calls_of_second_band": (10.0, 3.0, 30.0)},
+            gate("bands"),
+            about="las by llm-d's bands, no ceilings",
         ),
         Rung(
             "soft_ceiling",
@@ -262,17 +285,16 @@ class Throttle:
         """Serve all requests of the episode."""
         rung = self.rung
         relative = rung.relative and "tokens_per_minute" not in dict(self.values)
-        history = history_of(episode.scenario) if relative else None
+        history = history_of(episode.scenario, episode.bootstrap) if relative else None
         if relative and history is None:
             raise ValueError(
                 f"{self.name}: its limit is relative to what the fleet serves of other draws, and "
-                f"{episode.scenario.name} is a recorded trace: give tokens_per_minute"
+                f"{episode.scenario.name} is a recorded trace: give tokens_per_minute, or "
+                "--bootstrap-trace"
             )
         scheduler, engine, options = rung.parts(self.values, history)
         engines = [replace(each, queue=scheduler, **engine) for each in episode.engines]
-        table = episode.table
-        if rung.oracle and rung.told_all:
-            table = table.with_predictions(sigma=0)
+        table = rung.told(episode.table, episode.seed)
         if rung.of_table is not None:
             options = options | rung.of_table(table)
         served = replace(episode, engines=engines, table=table)

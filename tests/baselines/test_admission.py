@@ -14,6 +14,7 @@ from baselines.scheduling import scheduler
 from envs.hardware import preset
 from envs.simulator import EngineConfig, Gate, Retry, simulate
 from envs.simulator.gate import DROP, LET_IN, TURN_AWAY, WAIT
+from envs.simulator.parameters import Range
 from envs.workloads import RequestTable
 from tests.baselines.bench import parameters
 from tests.simulator.cases import random_case
@@ -110,15 +111,29 @@ def test_a_bucket_settles_what_it_reserved() -> None:
     assert door.tokens == 70
 
 
-def test_a_bucket_that_reserves_does_not_settle() -> None:
-    """20,000 a minute in 10 s are 3,333 1/3; each call takes its prompt and 256."""
-    door = Door(gate("token_bucket_reserved"))
-    calls = [door.call(1000, 7) for _ in range(3)]
-    assert [door.arrive(0.0, call) for call in calls] == [LET_IN, LET_IN, TURN_AWAY]
-    level = door.tokens
-    assert level == pytest.approx(20_000 / 6 - 2 * 1256, abs=0.001)
-    door.finish(0.0, calls[0], generated=1)
-    assert door.tokens == level
+def test_estimates_count_in_fixed_minutes_until_the_limit_is_reached() -> None:
+    """3,000 a minute, each call its prompt and 256; calls are no limit here."""
+    door = Door(gate("token_bucket_reserved", tokens_per_minute=3000, calls_per_thousand=1e3))
+    call = door.call(1000, 7)
+    # The third exceeds the limit, which was not reached before it.
+    assert [door.arrive(59.0, call) for _ in range(4)] == [LET_IN] * 3 + [TURN_AWAY]
+    assert door.tenant.g0 == 3 * 1256
+    assert door.policy.finish is None  # what was not used is never given back
+    assert door.arrive(59.99, call) == TURN_AWAY
+    assert [door.arrive(60.0, call) for _ in range(4)] == [LET_IN] * 3 + [TURN_AWAY]
+
+
+def test_calls_are_limited_in_windows_of_10_s() -> None:
+    """6 a minute per 1,000 tokens a minute: 12 at 2,000, or 2 in any tenth of a minute."""
+    policy = gate("token_bucket_reserved", tokens_per_minute=2000, answer_tokens=0)
+    door, heavy = Door(policy), Door(policy, weight=1.5)
+    assert [door.arrive(t) for t in (0.0, 9.0, 9.9)] == [LET_IN, LET_IN, TURN_AWAY]
+    assert [door.arrive(t) for t in (10.0, 10.0, 19.9)] == [LET_IN, LET_IN, TURN_AWAY]
+    assert [heavy.arrive(0.0) for _ in range(4)] == [LET_IN] * 3 + [TURN_AWAY]
+    spared = Door(policy.with_parameters(spare_interactions=1))
+    later = spared.call(index=1)
+    assert [spared.arrive(0.0, later) for _ in range(9)] == [LET_IN] * 9
+    assert spared.arrive(0.0) == TURN_AWAY
 
 
 def test_after_the_fact_the_call_that_exceeds_the_budget_succeeds() -> None:
@@ -166,6 +181,26 @@ def test_shares_follow_the_weights() -> None:
         door = Door(gate("dynamic_limits", **options), weight)
         door.finish(0.0, door.call(200), generated=100)
         assert door.arrive(0.0) == verdict
+
+
+def test_shares_beyond_the_whole_are_normalised_over_who_calls() -> None:
+    """Three tenants of 0.5 each get a third of the cap, of 1,000."""
+    door = Door(gate("dynamic_limits", tokens_per_minute=1000, threshold=0.3, share=0.5))
+    tenants = [door.account() for _ in range(3)]
+    for tenant in tenants:
+        door.tenant = tenant
+        assert [door.arrive(0.0), door.arrive(0.0)] == [LET_IN] * 2
+    for tenant, used, verdict in zip(tenants, (333, 334, 0), (LET_IN, TURN_AWAY, LET_IN)):  # noqa: B905
+        door.tenant = tenant
+        door.finish(1.0, door.call(used), generated=0)
+        assert door.arrive(1.0) == verdict
+    # In the next minute those who do not call have no share of it.
+    door.tenant = tenants[0]
+    assert door.arrive(60.0) == LET_IN
+    door.finish(61.0, door.call(499), generated=0)
+    assert door.arrive(61.0) == LET_IN
+    door.finish(61.0, door.call(1), generated=0)
+    assert door.arrive(61.0) == TURN_AWAY
 
 
 def test_spared_calls_are_let_in_below_the_cap_alone() -> None:
@@ -335,12 +370,16 @@ def test_seats_are_lent_while_there_is_room(
 SMALL = {
     "rpm": {"requests_per_minute": 2, "spare_interactions": 1},
     "token_bucket": {"tokens_per_minute": 2e10, "burst_s": 1e-7},
-    "token_bucket_reserved": {"tokens_per_minute": 2e10, "burst_s": 1e-7, "answer_tokens": 4},
+    "token_bucket_reserved": {
+        **{"tokens_per_minute": 2e10, "answer_tokens": 4, "calls_per_thousand": 60},
+        **{"token_window_s": 1e-7, "call_window_s": 3e-8},
+    },
     "token_bucket_after": {"tokens_per_minute": 2e10, "burst_s": 1e-7},
     "dynamic_limits": {"tokens_per_minute": 90, "threshold": 0.3, "share": 0.2},
     "oit": {"tenant_limit": 4, "application_limit": 7},
     "oit_published": {"tenant_limit": 2, "application_limit": 4, "kv_share": 0.3},
     "late": {"ttft_s": 3e-7, "margin_s": 1e-7},
+    "bands": {"calls_of_second_band": 2, "calls_of_third_band": 4},
     "soft_ceiling": {"calls_of_second_band": 2, "calls_of_third_band": 4},
     "hold_back": {"calls_of_second_band": 2, "calls_of_third_band": 4},
     "fair_queues": {"queue_length": 2, "seats": 2, "borrow_below": 0.3},
@@ -363,3 +402,34 @@ def test_unknown_names_are_refused() -> None:
         gate("open")
     with pytest.raises(ValueError, match="tenant_limit"):
         gate("oit", limit=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        (
+            "token_bucket",
+            {"tokens_per_minute": -5},
+            "tokens_per_minute is -5; give a finite",
+        ),
+        ("token_bucket", {"burst_s": 0}, "token_bucket: burst_s is 0; .*more than 0"),
+        ("token_bucket", {"reconcile": 0.5}, "reconcile is 0.5; give 0 or 1"),
+        ("fair_queues", {"seats": 0}, "fair_queues: seats is 0; give a whole number, 1 or more"),
+        ("fair_queues", {"seats": 1.5}, "seats is 1.5"),
+        ("dynamic_limits", {"share": 2}, "share is 2; .*more than 0 and at most 1"),
+        ("oit", {"tenant_limit": float("nan")}, "tenant_limit is nan"),
+        ("late", {"ttft_s": float("inf")}, "ttft_s is inf"),
+    ],
+)
+def test_senseless_parameters_are_refused(
+    name: str, values: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        gate(name, **values)
+
+
+def test_a_policy_of_ones_own_is_checked_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match="mine: limit is 0; give a finite number, 1 or more"):
+        Gate("mine", parameters=(0.0,), parameter_names=("limit",), ranges=(Range(1.0),))
+    with pytest.raises(ValueError, match="mine: p0 is nan; give a finite number"):
+        Gate("mine", parameters=(float("nan"),))

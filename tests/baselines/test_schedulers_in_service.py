@@ -10,7 +10,7 @@ import pytest
 from baselines.routing import router
 from baselines.scheduling import application_weights, scheduler, schedulers
 from envs.hardware import CostModel, preset
-from envs.simulator import EngineConfig, RateLimit, Scheduler, simulate
+from envs.simulator import SCHEDULERS, EngineConfig, RateLimit, Scheduler, simulate
 from envs.simulator.fairness import accumulated_difference, backlogged_gap, jain, service
 from envs.simulator.served import Served, by_cut, group_ttft, whole_run
 from envs.workloads import RequestTable, copilot_replay, read_trace, vtc_suite
@@ -184,3 +184,23 @@ def test_schedulers_by_name() -> None:
         scheduler("vct")
     with pytest.raises(ValueError, match="vtc has no parameter"):
         scheduler("vtc", quantum=3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("mdrr", {"quantum": 0}, "mdrr: quantum is 0; give a finite number, more than 0"),
+        ("las", {"half_life_s": 0}, "las: half_life_s is 0"),
+        ("las_bands", {"bands": 2}, "bands is 2; give 0 or 1"),
+        ("vtc", {"output_weight": -2}, "vtc: output_weight is -2; .*, 0 or more"),
+        ("vtc", {"input_weight": float("nan")}, "input_weight is nan"),
+        ("abort", {"newest_share": 1.5}, "newest_share is 1.5"),
+    ],
+)
+def test_senseless_parameters_are_refused(
+    name: str, values: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        scheduler(name, **values)
+    for known in (scheduler(name), SCHEDULERS["dpa"]):
+        assert len(known.ranges) == len(known.parameters)

@@ -15,7 +15,7 @@ import yaml
 from envs.workloads import RequestTable
 from scripts.cli import main
 from scripts.experiments import contenders
-from scripts.experiments.cases import resample
+from scripts.experiments.bootstrap import resample
 
 SCENARIO = "router-kv6k-rate9"
 ROUTERS = ("round_robin", "jsq", "pull_sjf:theta=0.3")

@@ -288,7 +288,7 @@ def test_new_rungs_serve_an_episode(name: str, scenario: Path) -> None:
 def test_counters_are_charged_by_the_past(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     episode = preset_case(str(scenario)).episode(4)
     usual = Throttle("wsc").run(episode)
-    monkeypatch.setattr(cases, "past_requests", lambda _: None)
+    monkeypatch.setattr(cases, "past_requests", lambda *_: None)
     own = Throttle("wsc").run(episode)
     assert not np.allclose(usual.tenant_counters, own.tenant_counters)
 

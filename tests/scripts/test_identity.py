@@ -24,7 +24,7 @@ def project(tmp_path, monkeypatch):
     for name in ("envs", "baselines", "agents"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     (tmp_path / "scripts" / "experiments").mkdir(parents=True)
-    for name in ("cases.py", "history.py"):
+    for name in ("bootstrap.py", "cases.py", "history.py"):
         shutil.copy(ROOT / "scripts" / "experiments" / name, tmp_path / "scripts/experiments")
     before = machine.code_hash()
     monkeypatch.setattr(machine, "_ROOT", tmp_path)
@@ -40,6 +40,7 @@ def project(tmp_path, monkeypatch):
         ("envs/scenarios/fleets/v100-llama2-7b-x4.yaml", True, False),
         ("envs/simulator/kernel.py", True, False),
         ("baselines/routing/tokens.py", True, False),
+        ("scripts/experiments/bootstrap.py", True, False),
         ("scripts/experiments/cases.py", True, False),
         ("scripts/experiments/history.py", True, False),
         ("agents/evaluation.py", False, True),

@@ -466,11 +466,32 @@ def test_faulty_arguments_are_refused() -> None:
     assert make(interface="gate").action_masks().tolist() == [True] * 3
 
 
-def test_the_gate_reads_no_true_length() -> None:
-    table = SCENARIO.requests(12)
-    other = table.replace(output_tokens=np.asarray(table.output_tokens) + 1)
-    firsts = []
-    for each in (table, other):
-        env = make(interface="gate", trace=each)
-        firsts.append(env.reset(seed=0)[0]["call"][[0, 1, 3, 4, 5]])
-    np.testing.assert_array_equal(firsts[0], firsts[1])
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_observations_know_nothing_of_calls_to_come(interface: str) -> None:
+    """Calls after 3.5 s get the answers and the predictions of others of them."""
+    table, rng = SCENARIO.requests(12), np.random.default_rng(0)
+    later = np.flatnonzero(np.asarray(table.arrival_s) > 3.5)
+    changed = {}
+    for name in ("output_tokens", "predicted_output_tokens"):
+        values = np.array(getattr(table, name))
+        values[later] = rng.permutation(values[later])
+        changed[name] = values
+    episodes = []
+    for each in (table, table.replace(**changed)):
+        env = make(interface=interface, trace=each, history=SCENARIO.requests(1))
+        clock, steps = [], []
+        actions = varied if interface == "tuner" else lambda k: k % 3
+        observation, _ = env.reset(seed=0)
+        over = False
+        while not over:
+            assert env.simulation is not None
+            clock.append(int(env.simulation.state.head["now_ps"][0]) / 1e12)
+            steps.append(observation)
+            observation, *_, terminated, truncated, _ = env.step(actions(len(steps)))
+            over = terminated or truncated
+        episodes.append((clock, steps))
+    (clock, one), (twin_clock, other) = episodes
+    known = sum(now <= 3.5 for now in clock)
+    assert known > 5 and clock[:known] == twin_clock[:known]
+    assert all(same(a, b) for a, b in zip(one[:known], other[:known], strict=True))
+    assert not all(same(a, b) for a, b in zip(one[known:], other[known:], strict=False))
