@@ -28,6 +28,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "scripts.train_throttling",
         "train a throttling policy by reinforcement learning",
     ),
+    "train-predictor": (
+        "scripts.train_predictor",
+        "train a predictor of the length of an answer",
+    ),
+    "evaluate-predictor": (
+        "scripts.evaluate_predictor",
+        "evaluate such predictors, each beside the majority",
+    ),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
     "validate": ("scripts.validate", "hold the simulator against measurements of real engines"),
     "fit-cost-model": ("scripts.fit_cost_model", "fit the GPU cost models to measurements"),
