@@ -20,6 +20,7 @@ from .errors import TraceError, UnknownFormatError
 from .generators import HEAVY_DECODE_TOKENS, router_classes, router_mix
 from .labels import Labels
 from .parts import drawn_parts, parquet_rows, predicted_parts, read_parts, router_mix_parts
+from .prompt_mix import prompt_mix
 from .readers import TRACE_FORMATS, TraceWarning, read_trace, trace_files, trace_format
 from .summary import convert, describe
 from .table import RequestTable
@@ -58,6 +59,7 @@ __all__ = [
     "pad_prompts",
     "parquet_rows",
     "predicted_parts",
+    "prompt_mix",
     "read_parts",
     "read_trace",
     "router_classes",

@@ -8,6 +8,7 @@ groups are never divided between training, validation and test.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -69,15 +70,6 @@ class Prompts:
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Prompts:
         """Some of them, by their places here or by a mask."""
         return Prompts(**{name: values[rows] for name, values in self.__dict__.items()})
-
-    def thinned(self, most_per_task: int, seed: int = 0) -> Prompts:
-        """At most so many rows of each task, drawn without regard to anything else."""
-        rng = np.random.default_rng(seed)
-        kept = []
-        for task in sorted(set(self.task)):
-            rows = np.flatnonzero(self.task == task)
-            kept.append(rng.permutation(rows)[:most_per_task])
-        return self.take(np.sort(np.concatenate(kept)))
 
 
 def count_tokens(text: str) -> int:
@@ -167,7 +159,12 @@ def related(prompts: Prompts, grouping: Grouping = "related") -> Ints:
     return joined.groups()
 
 
-def split(prompts: Prompts, grouping: Grouping = "related", seed: int = 0) -> dict[Part, Ints]:
+def split(
+    prompts: Prompts,
+    grouping: Grouping = "related",
+    seed: int = 0,
+    most_per_task: int | None = None,
+) -> dict[Part, Ints]:
     """Places of the rows of each part; no group of `related` is in two parts.
 
     Whole groups are dealt out, task by task and in an order drawn with the seed from their
@@ -179,6 +176,8 @@ def split(prompts: Prompts, grouping: Grouping = "related", seed: int = 0) -> di
         prompts: The prompts.
         grouping: What belongs together, see `related`.
         seed: Seed of the order.
+        most_per_task: Keep at most so many rows of a task, each part its share of them, drawn;
+            what is in which part does not depend on it.
 
     Raises:
         ValueError: There are fewer groups than parts.
@@ -202,7 +201,21 @@ def split(prompts: Prompts, grouping: Grouping = "related", seed: int = 0) -> di
             elif dealt + size[g] / 2 < (SHARES["test"] + SHARES["validation"]) * total:
                 part_of[g] = PARTS.index("validation")
             dealt += size[g]
-    return {part: np.flatnonzero(part_of[group] == i) for i, part in enumerate(PARTS)}
+    parts = {part: np.flatnonzero(part_of[group] == i) for i, part in enumerate(PARTS)}
+    if most_per_task is None:
+        return parts
+    return {
+        part: _thinned(prompts, rows, math.ceil(SHARES[part] * most_per_task), seed)
+        for part, rows in parts.items()
+    }
+
+
+def _thinned(prompts: Prompts, rows: Ints, most: int, seed: int) -> Ints:
+    """At most so many of the rows of each task."""
+    rng = np.random.default_rng(seed)
+    tasks = prompts.task[rows]
+    kept = [rng.permutation(rows[tasks == task])[:most] for task in sorted(set(tasks))]
+    return np.sort(np.concatenate(kept))
 
 
 def _small(groups: list[int], size: Ints) -> list[int]:

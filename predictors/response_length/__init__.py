@@ -10,7 +10,13 @@ from pathlib import Path
 
 from predictors.response_length.buckets import BUCKETS, bucket_of, edges_of
 from predictors.response_length.classical import KINDS, ClassicalPredictor, Recipe, fit
-from predictors.response_length.data import draw_examples, read_examples
+from predictors.response_length.data import (
+    draw_examples,
+    note_of,
+    read_examples,
+    refuse_leaks,
+    texts_of_requests,
+)
 from predictors.response_length.distribution import (
     LengthDistribution,
     from_quantiles,
@@ -54,11 +60,14 @@ __all__ = [
     "from_table",
     "latency_ms",
     "load_predictor",
+    "note_of",
     "read_backbone",
     "read_examples",
+    "refuse_leaks",
     "scores",
     "shipped",
     "tenant_history",
+    "texts_of_requests",
     "train",
     "untrained",
 ]

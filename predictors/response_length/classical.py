@@ -81,6 +81,16 @@ class ClassicalPredictor:
         self._trees = Trees.from_tensors(self.tensors) if "roots" in self.tensors else None
 
     @property
+    def data(self) -> DataNote:
+        """What it was fitted on."""
+        return self.recipe.data
+
+    @property
+    def hint(self) -> bool:
+        """Whether it is told the task."""
+        return self.recipe.hint
+
+    @property
     def reads_text(self) -> bool:
         """Whether it needs prompts."""
         return self.recipe.kind in self._TEXT

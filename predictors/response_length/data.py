@@ -19,7 +19,7 @@ from envs.workloads.prompts import (
     read_prompts,
     split,
 )
-from predictors.response_length.examples import Examples
+from predictors.response_length.examples import Examples, Texts
 from predictors.response_length.settings import DataNote
 
 EPISODES: dict[Part, int] = {"train": 10, "validation": 2, "test": 4}
@@ -59,9 +59,7 @@ def read_examples(
             raise ValueError(f"{path} is a trace: it has no tasks to thin or to leave out")
         return _counted(_by_time(read_trace(path)), note)
     prompts = read_prompts(path)
-    if most_per_task is not None:
-        prompts = prompts.thinned(most_per_task, split_seed)
-    places = split(prompts, grouping, split_seed)
+    places = split(prompts, grouping, split_seed, most_per_task)
     parts = {part: Examples.from_prompts(prompts.take(rows)) for part, rows in places.items()}
     if left_out is not None:
         parts = _without(parts, left_out)
@@ -81,8 +79,51 @@ def draw_examples(scenario: Scenario) -> tuple[Parts, DataNote]:
     parts: Parts = {}
     for part, purpose in _PURPOSES.items():
         tables = [scenario.requests(seed) for seed in seeds(purpose, EPISODES[part])]
-        parts[part] = Examples.joined([Examples.from_table(table) for table in tables])
-    return _counted(parts, DataNote(name=scenario.name))
+        drawn = [Examples.from_table(table, texts_of_requests(scenario, table)) for table in tables]
+        parts[part] = Examples.joined(drawn)
+    return _counted(parts, note_of(scenario))
+
+
+def refuse_leaks(name: str, own: DataNote, note: DataNote) -> None:
+    """See that what is tested was not trained on.
+
+    Args:
+        name: Of the predictor.
+        own: What it was trained on.
+        note: What it is tested on.
+
+    Raises:
+        ValueError: It is the same file, split in another way.
+    """
+    if not note.sha256 or own.sha256 != note.sha256:
+        return
+    for key, flag in {"grouping": "split", "split_seed": "split-seed"}.items():
+        mine, asked = getattr(own, key), getattr(note, key)
+        if mine != asked:
+            raise ValueError(
+                f"{name} was trained on {note.name} with --{flag} {mine}, and some rows tested "
+                f"here with {asked} may be among those: split as it was"
+            )
+
+
+def note_of(scenario: Scenario) -> DataNote:
+    """What a scenario with prompts draws from; of another, only its name."""
+    workload = scenario.workload
+    if workload.kind != "prompts":
+        return DataNote(name=scenario.name)
+    return DataNote(
+        name=Path(workload.path).name,
+        sha256=_sha256(Path(workload.path)),
+        grouping=workload.split,
+        split_seed=workload.split_seed,
+        most_per_task=workload.max_per_task,
+    )
+
+
+def texts_of_requests(scenario: Scenario, table: RequestTable) -> Texts | None:
+    """(n,) prompts of requests that a scenario drew, None where it has none."""
+    workload = scenario.workload
+    return workload.texts(table) if workload.kind == "prompts" else None
 
 
 _PURPOSES: dict[Part, Purpose] = {

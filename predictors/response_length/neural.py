@@ -67,6 +67,11 @@ class NeuralPredictor(nn.Module):
         self.head = build_head(settings, learned, encoder.units)
 
     @property
+    def hint(self) -> bool:
+        """Whether it is told the task: as a hint, or as a name among metadata."""
+        return self.settings.hint or not self.reads_text
+
+    @property
     def reads_text(self) -> bool:
         """Whether it needs prompts."""
         return self.settings.reads_text

@@ -32,7 +32,7 @@ class Settings(Strict):
 
     width: int = Field(default=64, ge=4, le=1024)
     """Units of a layer."""
-    layers: int = Field(default=2, ge=1, le=24)
+    layers: int = Field(default=1, ge=1, le=24)
     """Layers of the transformer, or of the network over metadata."""
     attention_heads: int = Field(default=4, ge=1, le=64)
     """Attention heads of a layer; they divide the width."""
@@ -45,7 +45,7 @@ class Settings(Strict):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of units dropped in training."""
 
-    epochs: int = Field(default=8, ge=1, le=10_000)
+    epochs: int = Field(default=5, ge=1, le=10_000)
     """Passes over the examples, at most."""
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss after which training stops."""
@@ -72,7 +72,14 @@ class Settings(Strict):
 
 DEFAULTS: dict[Encoder, dict[str, float | int | bool]] = {
     "hashed": {},
-    "metadata": {"hint": False, "epochs": 30, "batch_size": 256, "dropout": 0.0, "patience": 5},
+    "metadata": {
+        "hint": False,
+        "layers": 2,
+        "epochs": 30,
+        "batch_size": 256,
+        "dropout": 0.0,
+        "patience": 5,
+    },
     "pretrained": {
         "epochs": 6,  # as in the paper
         "batch_size": 32,

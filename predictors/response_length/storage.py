@@ -12,6 +12,7 @@ import torch
 from envs.run_folder import RunFolder, read_bytes, read_json, write_json
 from predictors.response_length.distribution import LengthDistribution
 from predictors.response_length.examples import Examples
+from predictors.response_length.settings import DataNote
 from predictors.tensors import format_tensors, parse_tensors
 
 DESCRIPTION, WEIGHTS = "predictor.json", "predictor.safetensors"
@@ -21,6 +22,14 @@ _SHIPPED = Path(__file__).parents[1] / "pretrained"
 
 class Predictor(Protocol):
     """Anything that predicts the lengths of answers."""
+
+    @property
+    def data(self) -> DataNote:
+        """What it was trained on."""
+
+    @property
+    def hint(self) -> bool:
+        """Whether it is told the task."""
 
     @property
     def reads_text(self) -> bool:

@@ -30,7 +30,7 @@ from predictors.response_length import (
     train,
 )
 from predictors.response_length.classical import Kind
-from predictors.response_length.data import Parts, read_examples
+from predictors.response_length.data import Parts, read_examples, refuse_leaks
 from scripts.common import table
 from scripts.experiments.metrics import number
 from scripts.experiments.progress import say
@@ -154,29 +154,8 @@ def _made(
                 yield name, hint, lambda n=name, h=hint: _fit(n, h, args, parts)
         else:
             known = load_predictor(name)
-            about = known.recipe if hasattr(known, "recipe") else known
-            own: DataNote = about.data
-            _refuse_leaks(name, own, note)
-            hint = about.hint if isinstance(about, Recipe) else known.settings.hint
-            yield name, bool(hint), lambda k=known: k
-
-
-def _refuse_leaks(name: str, own: DataNote, note: DataNote) -> None:
-    """See that what is tested was not trained on.
-
-    Raises:
-        ValueError: The same file was split in another way.
-    """
-    keys = ("grouping", "split_seed", "most_per_task")
-    if not note.sha256 or own.sha256 != note.sha256:
-        return
-    for key in keys:
-        if getattr(own, key) != getattr(note, key):
-            flag = {"grouping": "split", "most_per_task": "max-per-task"}.get(key, "split-seed")
-            raise ValueError(
-                f"{name} was trained on {note.name} with --{flag} {getattr(own, key)}, and some "
-                "rows tested here may be among those: give the same here"
-            )
+            refuse_leaks(name, known.data, note)
+            yield name, known.hint, lambda k=known: k
 
 
 def _reads(name: str) -> bool:

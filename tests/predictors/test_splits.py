@@ -20,7 +20,7 @@ from envs.workloads.prompts import (
 )
 from tests.paths import DATA, needs_data
 
-few = settings(deadline=None, max_examples=20)
+few = settings(deadline=None, max_examples=10)
 SENTENCES = [f"Sentence {i} is about {w}." for i in range(12) for w in ("tea", "rain", "iron")]
 EXAMPLES = ["Sort the words.\n\nQ: b a\nA: a b" * 12, "Count the dots.\n\nQ: ...\nA: 3" * 14]
 
