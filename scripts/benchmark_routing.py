@@ -136,6 +136,12 @@ def main(args: Args) -> int:
     # Before the last ones, for which there is not always room.
     usual = (*usual[:3], *not_always_zero(r.summary for r in records), *usual[3:])
     print_tables(comparisons, chosen(args.metrics or usual))
+    if args.predictor:
+        from scripts.experiments.prediction_table import worth_text
+        from scripts.experiments.predictions import Source
+
+        labels = [Source.parse(text).label for text in dict.fromkeys(args.predictor)]
+        print(f"{worth_text(comparisons, labels)}\n")
     print(f"{note}\n" if note else "", end="")
     print(fleets_text(fleets))
     again = f" ({reused} reused)" if reused else ""
@@ -303,6 +309,8 @@ def _publish(
     records: Sequence[Record],
     note: str,
 ) -> list[Comparison]:
+    import pandas as pd
+
     from scripts.experiments.comparison import compare, summary_frame, table_frame
     from scripts.experiments.contenders import parse_router
     from scripts.experiments.report import write_report
@@ -314,6 +322,10 @@ def _publish(
     store.write_frame("summary.parquet", summary)
     store.write_frame("summary.csv", summary)
     store.write_frame("table.csv", table_frame(comparisons))
+    if args.predictor:
+        from scripts.experiments.prediction_table import worth
+
+        store.write_frame("predictions.csv", pd.DataFrame(worth(comparisons)))
     write_report(store, cases, comparisons, records, note)
     return comparisons
 

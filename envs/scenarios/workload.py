@@ -212,9 +212,8 @@ class PromptMix(_Drawn):
         from envs.scenarios.seeds import purpose_of
         from envs.workloads import prompt_mix
 
-        part: Part = {"train": "train", "validation": "validation", "evaluation": "test"}[
-            purpose_of(seed)
-        ]
+        purpose = purpose_of(seed)
+        part: Part = "test" if purpose == "evaluation" else purpose
         prompts = _split(self.path, self.split, self.split_seed, self.max_per_task)[part]
         return prompt_mix(
             prompts, self.requests, self.rate, seed, arrivals=self.arrivals, **self.process

@@ -125,7 +125,11 @@ class HashedEncoder(nn.Module):
         which = np.full((len(batch), longest), -1)
         for i, (words, _) in enumerate(batch):
             which[i, : len(words)] = [place.setdefault(word, len(place)) for word in words]
-        absent = torch.from_numpy(np.pad(which < 0, ((0, 0), (1, 0))))
+        hidden_words = torch.from_numpy(which < 0)
+        if self.training:
+            share = self._settings.word_dropout * torch.rand(len(batch), 1)
+            hidden_words |= torch.rand(which.shape) < share
+        absent = torch.cat([torch.zeros(len(batch), 1, dtype=torch.bool), hidden_words], dim=1)
         vectors = self._vectors(list(place))[torch.from_numpy(np.maximum(which, 0))]
         inputs = torch.cat([self.numbers(numbers)[:, None], vectors], dim=1)
         inputs = inputs + self.places.weight[: longest + 1]

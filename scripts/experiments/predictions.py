@@ -15,7 +15,6 @@ import numpy as np
 from envs.simulator import Result
 from scripts.experiments.cases import Case, Episode
 from scripts.experiments.contenders import Baseline, Contender, parse_router, standard_routers
-from scripts.experiments.disciplines import named_values
 from scripts.experiments.history import past_requests
 from scripts.experiments.machine import code_identity, hash_files
 from scripts.experiments.policy_file import PolicyFile
@@ -60,11 +59,9 @@ class Source:
             if not 0 <= sigma < math.inf:
                 raise ValueError(f"--predictor {text}: write sigma=0.5, a number of 0 or more")
             return cls("sigma", sigma)
-        name, values = text, ()
-        if ":quantile=" in text:
-            name, values = named_values(text, "--predictor")
-        found = cls(name, dict(values).get("quantile", 0.0))
-        if values and (name in _KNOWN or not 0 < found.level < 1):
+        name, has_quantile, value = text.partition(":quantile=")
+        found = cls(name, _number(value) if has_quantile else 0.0)
+        if has_quantile and (name in _KNOWN or not 0 < found.level < 1):
             raise ValueError(
                 f"--predictor {text}: a trained predictor has quantiles of levels within 0 and 1"
             )

@@ -6,11 +6,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 
 from envs.run_folder import RunFolder
+from envs.scenarios.strict import validated
 from envs.workloads.prompts import read_prompts
 from predictors.response_length import (
     DEFAULTS,
@@ -29,7 +30,6 @@ from predictors.response_length import (
     scores,
     train,
 )
-from predictors.response_length.classical import Kind
 from predictors.response_length.data import Parts, read_examples, refuse_leaks
 from scripts.common import table
 from scripts.experiments.metrics import number
@@ -165,10 +165,9 @@ def _reads(name: str) -> bool:
 def _fit(name: str, hint: bool, args: Any, parts: Parts) -> Predictor:
     if parts["train"].text is None and _reads(name):
         raise ValueError(f"{name} needs prompts, and there are none here")
-    kind = "tfidf" if name == "s3" else name
-    assert kind in get_args(Kind)
-    buckets = "s3" if name == "s3" else args.buckets
-    recipe = Recipe(kind=kind, hint=hint, buckets=buckets, seed=args.seed)
+    values = {"kind": "tfidf", "buckets": "s3"} if name == "s3" else {"kind": name}
+    values = {"hint": hint, "seed": args.seed, "buckets": args.buckets} | values
+    recipe = validated(Recipe, values, "command line")
     return fit(recipe, parts["train"], parts["validation"])
 
 
