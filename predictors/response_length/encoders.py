@@ -73,7 +73,11 @@ class MetadataEncoder(nn.Module):
 
 
 class HashedEncoder(nn.Module):
-    """A small transformer over words, each the mean of the embeddings of its hashed n-grams."""
+    """A small transformer over words, each the mean of the embeddings of its hashed n-grams.
+
+    The hint's words stand before the prompt's; their mean also passes the transformer by, so that
+    it counts for a prompt of a kind that training never met.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -95,22 +99,24 @@ class HashedEncoder(nn.Module):
         self.transformer = nn.TransformerEncoder(
             layer, settings.layers, nn.LayerNorm(width), enable_nested_tensor=False
         )
-        self.units = 2 * width + _TEXT_NUMBERS
+        self.hint = nn.LayerNorm(width)
+        self.units = 3 * width + _TEXT_NUMBERS
         for table in (self.parts, self.places):
             nn.init.normal_(table.weight, std=0.1)
 
     def prepare(self, examples: Examples) -> list[Any]:
-        """Words, the hint's first, and numbers of each request."""
+        """Words, the hint's first and how many those are, and numbers of each request."""
         settings, texts = self._settings, texts_of(examples)
         words = [
             shortened(words_of(text), settings.first_words, settings.last_words) for text in texts
         ]
-        if settings.hint:
-            hints = {name: words_of(hint_of(name))[:HINT_WORDS] for name in examples.application}
-            words = [hints[n] + own for n, own in zip(examples.application, words, strict=True)]
+        known = set(examples.application) if settings.hint else set()
+        hints = {name: words_of(hint_of(name))[:HINT_WORDS] for name in known}
+        told = [hints.get(name, []) for name in examples.application]
+        words = [hint + own for hint, own in zip(told, words, strict=True)]
         sizes = [[len(text), len(text.split())] for text in texts]
         numbers = np.log1p(np.column_stack([sizes, examples.prompt_tokens])) / 8.0
-        return list(zip(words, numbers.astype(np.float32), strict=True))
+        return list(zip(words, map(len, told), numbers.astype(np.float32), strict=True))
 
     def size(self, prepared: Any) -> int:
         """Number of words."""
@@ -118,25 +124,27 @@ class HashedEncoder(nn.Module):
 
     def forward(self, batch: Sequence[Any]) -> torch.Tensor:
         """(n, units) vectors."""
-        numbers = torch.from_numpy(np.stack([row for _, row in batch]))
+        numbers = torch.from_numpy(np.stack([row for _, _, row in batch]))
         place: dict[str, int] = {}
-        longest = max(len(words) for words, _ in batch)
+        longest = max(len(words) for words, _, _ in batch)
         # Place 0 of each request stands for the whole; a word's number is its place in `place`.
         which = np.full((len(batch), longest), -1)
-        for i, (words, _) in enumerate(batch):
+        for i, (words, _, _) in enumerate(batch):
             which[i, : len(words)] = [place.setdefault(word, len(place)) for word in words]
+        in_hint = torch.arange(longest) < torch.tensor([count for _, count, _ in batch])[:, None]
         hidden_words = torch.from_numpy(which < 0)
         if self.training:
             share = self._settings.word_dropout * torch.rand(len(batch), 1)
-            hidden_words |= torch.rand(which.shape) < share
+            hidden_words |= (torch.rand(which.shape) < share) & ~in_hint
         absent = torch.cat([torch.zeros(len(batch), 1, dtype=torch.bool), hidden_words], dim=1)
         vectors = self._vectors(list(place))[torch.from_numpy(np.maximum(which, 0))]
+        hint = (vectors * in_hint.unsqueeze(-1)).sum(dim=1)
         inputs = torch.cat([self.numbers(numbers)[:, None], vectors], dim=1)
         inputs = inputs + self.places.weight[: longest + 1]
         hidden = self.transformer(inputs, src_key_padding_mask=absent)
         present = (~absent).unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * present).sum(dim=1) / present.sum(dim=1)
-        return torch.cat([hidden[:, 0], mean, numbers], dim=1)
+        return torch.cat([hidden[:, 0], mean, self.hint(hint), numbers], dim=1)
 
     def _vectors(self, words: list[str]) -> torch.Tensor:
         rows, starts = bags(words or [""], self._settings.hash_buckets)

@@ -45,11 +45,11 @@ class Settings(Strict):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of units dropped in training."""
 
-    word_dropout: float = Field(default=0.7, ge=0, lt=1)
+    word_dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of a prompt's words hidden in training, at most; drawn for each prompt from 0 on, so
     that length and hint are learned, too, and not only the words of the prompts at hand."""
 
-    epochs: int = Field(default=5, ge=1, le=10_000)
+    epochs: int = Field(default=4, ge=1, le=10_000)
     """Passes over the examples, at most."""
     patience: int = Field(default=3, ge=1)
     """Epochs without a better validation loss after which training stops."""
