@@ -198,7 +198,7 @@ def _tokens(drawn: _Drawn, source: Source) -> np.ndarray:
         past = past_requests(episode.scenario)
         assert past is not None
         return np.full(len(table), _majority(np.asarray(past.output_tokens)))
-    return _predicted(source.name, episode).predicted_tokens(source.level or None)
+    return _predicted(source.name, drawn).predicted_tokens(source.level or None)
 
 
 def _majority(past: np.ndarray) -> int:
@@ -208,8 +208,10 @@ def _majority(past: np.ndarray) -> int:
     return bounds[int(np.bincount(which).argmax())]
 
 
-def _predicted(name: str, episode: Episode) -> LengthDistribution:
-    predictors = _predictors()
+@lru_cache(maxsize=8)
+def _predicted(name: str, drawn: _Drawn) -> LengthDistribution:
+    """Distributions of an episode's lengths, shared by all quantiles that are told."""
+    predictors, episode = _predictors(), drawn.episode
     texts = predictors.texts_of_requests(episode.scenario, episode.table)
     examples = predictors.Examples.from_table(episode.table, texts)
     found: LengthDistribution = _load(name).predict(examples)
