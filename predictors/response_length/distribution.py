@@ -155,12 +155,6 @@ class LengthDistribution:
         """(n,) tokens as a single number: the point, else the median."""
         return self.median() if self.point is None else self.point
 
-    def sample(self, rng: np.random.Generator) -> Floats:
-        """(n,) lengths, drawn."""
-        levels = rng.random(len(self))
-        knots, below = self._whole()
-        return np.array([np.interp(u, p, x) for u, p, x in zip(levels, below, knots, strict=True)])
-
     def _whole(self) -> tuple[Floats, Floats]:
         shape = (len(self), self.knots.shape[1])
         return np.broadcast_to(self.knots, shape), np.broadcast_to(self.below, shape)
@@ -182,9 +176,8 @@ def from_quantiles(
     """Distributions whose lengths have given quantiles.
 
     A length of d tokens is the interval (d - 1, d], so its middle is placed at the quantile.
-    Below the first and above the last quantile the density falls off linearly in tokens: to 0
-    tokens, and to as far beyond the last quantile as the distance that its tail would have if it
-    were exponential (three means of what is beyond).
+    What lies below the first quantile is spread evenly down to 0 tokens; what lies above the last
+    one evenly over three times the mean excess of an exponential tail through the last two.
 
     Args:
         levels: (k,) rising, within 0 and 1.
