@@ -11,13 +11,15 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.evaluation import validate
-from agents.model_files import read_json, save_optimiser, save_policy
+from agents.model_files import save_policy
 from agents.networks import MaskedPolicy, Policy, UnmaskedPolicy
 from agents.play import mean
 from agents.problems import problem_of
 from agents.problems.base import StepLog
-from agents.runs import Run, replacing, write_json
+from agents.runs import Run
 from agents.settings import RunConfig
+from envs.run_folder import read_json, replacing, write_json
+from predictors.tensors import save_optimiser
 
 
 class EpisodeLog(BaseCallback):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from envs.routing.layout import RewardMode
 from envs.routing.reward import Reward
 from envs.scenarios import Scenario
-from envs.scenarios.errors import ScenarioError, did_you_mean, from_validation
-from envs.scenarios.strict import Strict
+from envs.scenarios.errors import ScenarioError, did_you_mean
+from envs.scenarios.strict import Strict, validated
 from envs.scenarios.yaml_file import read_yaml
 from envs.throttling.layout import Interface
 from envs.throttling.reward import Reward as ThrottlingReward
@@ -197,7 +197,7 @@ def parse_config(path: Path) -> RunConfig:
     data = read_yaml(path)
     env = data.get("env", ROUTING)
     kind = _CONFIGS.get(env, RoutingConfig) if isinstance(env, str) else RoutingConfig
-    return cast(RunConfig, validated(kind, data, str(path)))
+    return validated(kind, data, str(path))
 
 
 def load_hyperparameters(
@@ -223,19 +223,7 @@ def load_hyperparameters(
     if file is not None:
         values, source = _merged(values, _section(file, env, section)), str(file)
     values = _merged(values, {k: v for k, v in (changes or {}).items() if v is not None})
-    return cast(Hyperparameters, validated(_VALUES[env], values, source))
-
-
-def validated(kind: type[Strict], data: object, source: str) -> Strict:
-    """`data` as a checked object.
-
-    Raises:
-        ScenarioError: A key or value is refused; the message names the source and the key.
-    """
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise from_validation(error, source, data) from None
+    return validated(_VALUES[env], values, source)
 
 
 def _section(file: Path, env: str, section: str | None) -> dict[str, Any]:

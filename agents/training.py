@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +16,16 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from agents.callbacks import EpisodeLog, Keeper, best_score
-from agents.model_files import (
-    load_optimiser,
-    put_weights,
-    read_json,
-    read_policy_config,
-    read_weights,
-)
+from agents.model_files import read_policy_config, read_weights
 from agents.play import mean
 from agents.problems import problem_of
 from agents.runs import Run
-from agents.settings import RunConfig, validated
+from agents.settings import RunConfig
 from agents.smdp import Durations, SMDPRolloutBuffer, UnmaskedSMDPRolloutBuffer
 from agents.vector import StableBaselinesVecEnv
-from envs.scenarios.strict import Strict
+from envs.run_folder import read_json
+from envs.scenarios.strict import Strict, validated
+from predictors.tensors import load_optimiser, put_weights
 
 Learner = MaskablePPO | PPO
 
@@ -170,7 +166,7 @@ def _restore(model: Learner, config: RunConfig, run: Run) -> None:
     put_weights(model.policy, *read_weights(folder))
     load_optimiser(folder, model.policy.optimizer)
     path = folder / "training.json"
-    state = cast(_Progress, validated(_Progress, read_json(path), str(path)))
+    state = validated(_Progress, read_json(path), str(path))
     if state.steps >= config.hyperparameters.steps:
         raise ValueError(
             f"{run.folder} is trained to its end of {config.hyperparameters.steps} steps: "

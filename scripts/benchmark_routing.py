@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -54,6 +54,13 @@ class Args(BenchmarkArgs, ObjectiveArgs, ConditionArgs):
     without any, the standard set."""
     agent: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...")] = ()
     """Folders of trained policies to compare as well."""
+    predictor: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Serve once with the lengths of each of these: oracle, none, majority, sigma=0.5, text or
+    metadata (which come with the package), the folder of a trained predictor, and of these also
+    quantiles, as in text:quantile=0.9. Policies that read no lengths are served once, as ever."""
+    admission: Literal["growth", "reserve", "oracle"] | None = None
+    """KV cache that a request must find at admission, of every instance, instead of the fleet's:
+    for what it has, for what is predicted, or for what will be (docs/simulator.md)."""
     reference: str = "round_robin"
     """Policy that the others are compared with."""
     seeds: int | None = None
@@ -108,6 +115,12 @@ def main(args: Args) -> int:
     # Before the last ones, for which there is not always room.
     usual = (*usual[:3], *not_always_zero(r.summary for r in records), *usual[3:])
     print_tables(comparisons, chosen(args.metrics or usual))
+    if args.predictor:
+        from scripts.experiments.prediction_table import worth_text
+        from scripts.experiments.predictions import Source
+
+        labels = [Source.parse(text).label for text in dict.fromkeys(args.predictor)]
+        print(f"{worth_text(comparisons, labels)}\n")
     print(f"{note}\n" if note else "", end="")
     print(fleets_text(fleets))
     again = f" ({reused} reused)" if reused else ""
@@ -129,7 +142,9 @@ def _cases(args: Args) -> list[Case]:
     if args.gate is not None and args.agent:
         raise ValueError("--gate does not reach --agent: compare it with baselines alone")
     if args.trace is not None:
-        trace = partial(args.of_trace, queue=queue, skip_ahead=args.skip_ahead)
+        trace = partial(
+            args.of_trace, queue=queue, skip_ahead=args.skip_ahead, admission=args.admission
+        )
         return _for_each_interval(args, trace)
     if args.bootstrap_trace or args.rate_scale != 1.0:
         raise ValueError("--bootstrap-trace and --rate-scale are for a trace: give --trace too")
@@ -139,7 +154,14 @@ def _cases(args: Args) -> list[Case]:
     found: list[Case] = []
     given: list[str] = []
     for name in names:
-        preset = partial(preset_case, name, args.requests, queue=queue, skip_ahead=args.skip_ahead)
+        preset = partial(
+            preset_case,
+            name,
+            args.requests,
+            queue=queue,
+            skip_ahead=args.skip_ahead,
+            admission=args.admission,
+        )
         more = _for_each_interval(args, preset)
         found += more
         given += [name] * len(more)
@@ -197,11 +219,38 @@ def _contenders(args: Args, cases: Sequence[Case]) -> list[Contender]:
     agents = [Agent(folder) for folder in args.agent]
     for agent in agents:
         agent.check([case.scenario for case in cases])
+    if args.predictor:
+        return _told_contenders(args, cases)
     found = [parse_router(name) for name in args.routers or standard_routers()]
     # The reference is always there, and once.
     if args.reference not in {contender.label for contender in (*found, *agents)}:
         found.append(parse_router(args.reference))
     contenders: list[Contender] = [*dict.fromkeys(found), *agents]
+    _refuse_same_labels(contenders)
+    return contenders
+
+
+def _told_contenders(args: Args, cases: Sequence[Case]) -> list[Contender]:
+    """The policies with the predictors that they are told lengths by."""
+    from scripts.experiments.contenders import parse_router
+    from scripts.experiments.predictions import Source, length_aware_routers, told
+
+    if args.agent:
+        raise ValueError("--predictor does not reach --agent: compare it with baselines alone")
+    sources = [Source.parse(text) for text in dict.fromkeys(args.predictor)]
+    for source in sources:
+        source.check(cases)
+    policies = [parse_router(name) for name in args.routers or length_aware_routers()]
+    found = told(list(dict.fromkeys(policies)), sources, cases)
+    labels = {contender.label for contender in found}
+    # The reference with the scenario's own predictions, unless it names a predictor.
+    if args.reference not in labels and "@" not in args.reference:
+        found.append(parse_router(args.reference))
+    _refuse_same_labels(found)
+    return found
+
+
+def _refuse_same_labels(contenders: Sequence[Contender]) -> None:
     labels = [contender.label for contender in contenders]
     for label in labels:
         if labels.count(label) > 1:
@@ -209,7 +258,6 @@ def _contenders(args: Args, cases: Sequence[Case]) -> list[Contender]:
                 f"two policies are called {label}: rename the folder of an agent, or the policy "
                 "in its file"
             )
-    return contenders
 
 
 def _seeds(args: Args) -> range:
@@ -229,6 +277,8 @@ def _publish(
     records: Sequence[Record],
     note: str,
 ) -> list[Comparison]:
+    import pandas as pd
+
     from scripts.experiments.comparison import compare, summary_frame, table_frame
     from scripts.experiments.contenders import parse_router
     from scripts.experiments.report import write_report
@@ -240,6 +290,10 @@ def _publish(
     store.write_frame("summary.parquet", summary)
     store.write_frame("summary.csv", summary)
     store.write_frame("table.csv", table_frame(comparisons))
+    if args.predictor:
+        from scripts.experiments.prediction_table import worth
+
+        store.write_frame("predictions.csv", pd.DataFrame(worth(comparisons)))
     write_report(store, cases, comparisons, records, note)
     return comparisons
 

@@ -29,6 +29,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "scripts.train_throttling",
         "train a throttling policy by reinforcement learning",
     ),
+    "train-predictor": (
+        "scripts.train_predictor",
+        "train a predictor of the length of an answer",
+    ),
+    "evaluate-predictor": (
+        "scripts.evaluate_predictor",
+        "evaluate such predictors, each beside the majority",
+    ),
     "benchmark speed": ("scripts.benchmark_speed", "measure the speed on this machine"),
     "benchmark ilp": (
         "scripts.benchmark_ilp",

@@ -51,8 +51,9 @@ def main(args: Args) -> int:
 
 
 def _config(args: Args) -> RunConfig:
-    from agents.settings import ROUTING, RoutingConfig, load_hyperparameters, validated
+    from agents.settings import ROUTING, RoutingConfig, load_hyperparameters
     from envs.scenarios import load_scenario
+    from envs.scenarios.strict import validated
 
     asked = changes(args, _QUICK)
     if args.queue_order is not None:

@@ -49,8 +49,9 @@ def main(args: Args) -> int:
 
 
 def _config(args: Args) -> RunConfig:
-    from agents.settings import THROTTLING, ThrottlingConfig, load_hyperparameters, validated
+    from agents.settings import THROTTLING, ThrottlingConfig, load_hyperparameters
     from envs.scenarios import load_scenario
+    from envs.scenarios.strict import validated
 
     interface = args.interface or "tuner"
     asked = changes(args, _QUICK)

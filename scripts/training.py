@@ -89,7 +89,7 @@ def learn(
     total = done + -(-(values.steps - done) // update) * update
     say(f"{_trained_on(config)}: {done} of {total} steps done; files in {run.folder}")
     about = {"command": command_line(), "machine": machine()}
-    with _asked_to_stop() as stop, progress("training", total, done) as advance:
+    with asked_to_stop() as stop, progress("training", total, done) as advance:
         outcome = train(
             config,
             run,
@@ -168,7 +168,7 @@ def _text(outcome: Outcome, config: RunConfig, name: str, judged: str) -> str:
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[Event]:
+def asked_to_stop() -> Iterator[Event]:
     """An event that Ctrl-C or a termination sets; a second one interrupts as usual."""
     stop = Event()
     before: dict[signal.Signals, Any] = {}

@@ -22,6 +22,18 @@ SEEDS: Mapping[Purpose, range] = MappingProxyType(
 """Seeds of training, of evaluation (reported figures), and of validation (tuning, early stops)."""
 
 
+def purpose_of(seed: int) -> Purpose:
+    """What a seed is for.
+
+    Raises:
+        ValueError: It is for nothing.
+    """
+    for purpose, block in SEEDS.items():
+        if seed in block:
+            return purpose
+    raise ValueError(f"the seed {seed} belongs to no purpose: they are below 3,000,000")
+
+
 def seeds(purpose: Purpose, count: int, start: int = 0) -> range:
     """Seeds number `start` to `start + count - 1` of a purpose.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from envs.scenarios.errors import did_you_mean, shown
+from envs.scenarios.errors import did_you_mean, from_validation, shown
 
 
 class Strict(BaseModel):
@@ -27,3 +27,18 @@ class Strict(BaseModel):
                     mend = did_you_mean(key, cls.model_fields)
                     raise ValueError(f"unknown key {shown(key)}; {mend}")
         return data
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def validated(kind: type[Model], data: object, source: str) -> Model:
+    """`data` as a checked object.
+
+    Raises:
+        ScenarioError: A key or value is refused; the message names the source and the key.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise from_validation(error, source, data) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -12,6 +13,7 @@ from envs.scenarios.weeks import O365Week, ServeGenWeeks
 
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
+    from envs.workloads.prompts import Grouping, Part, Prompts, Texts
 
 
 Process = Literal["poisson", "gamma", "mmpp", "uniform", "at_once"]
@@ -179,6 +181,68 @@ class Vtc(Strict):
         return table if self.requests is None else table[: self.requests]
 
 
+class PromptMix(_Drawn):
+    """Real prompts of a file (docs/predictors.md); the file is not part of the package.
+
+    Episodes of training, validation and evaluation draw from the parts of the same names of a
+    split in which nothing leaks, so that a predictor trained on the file never meets a prompt
+    that it was trained on.
+    """
+
+    kind: Literal["prompts"]
+    path: str
+    """File of prompts with their answers, seen from the folder of the scenario's file."""
+    rate: float = Field(gt=0)
+    """Mean requests per second."""
+    arrivals: Process = "poisson"
+    """Arrival process."""
+    split: Literal["related", "prompt"] = "related"
+    """Which prompts belong together, see `envs.workloads.prompts`."""
+    split_seed: int = Field(default=0, ge=0)
+    """Seed of the split."""
+    max_per_task: int | None = Field(default=None, ge=1)
+    """Rows of a task, at most."""
+
+    def build(self, seed: int) -> RequestTable:
+        """Draw the requests; the same seed gives the same table.
+
+        Raises:
+            TraceError: The file cannot be read.
+            ValueError: It has too few prompts.
+        """
+        from envs.scenarios.seeds import purpose_of
+        from envs.workloads import prompt_mix
+
+        purpose = purpose_of(seed)
+        part: Part = "test" if purpose == "evaluation" else purpose
+        prompts = _split(self.path, self.split, self.split_seed, self.max_per_task)[part]
+        return prompt_mix(
+            prompts, self.requests, self.rate, seed, arrivals=self.arrivals, **self.process
+        )
+
+    def texts(self, table: RequestTable) -> Texts:
+        """(n,) the prompts of requests that were drawn here."""
+        return _read(self.path).text[table.request_id]
+
+
+@lru_cache(maxsize=4)
+def _read(path: str) -> Prompts:
+    from envs.workloads.prompts import read_prompts
+
+    return read_prompts(path)
+
+
+@lru_cache(maxsize=4)
+def _split(
+    path: str, grouping: Grouping, seed: int, most_per_task: int | None
+) -> dict[Part, Prompts]:
+    from envs.workloads.prompts import split
+
+    prompts = _read(path)
+    parts = split(prompts, grouping, seed, most_per_task)
+    return {part: prompts.take(rows) for part, rows in parts.items()}
+
+
 class Trace(Strict):
     """A recorded trace (`envs.workloads.read_trace`), or a part of it.
 
@@ -249,6 +313,14 @@ class Trace(Strict):
 
 
 Workload = Annotated[
-    RouterMix | RouterClasses | Azure | Copilot | Vtc | O365Week | ServeGenWeeks | Trace,
+    RouterMix
+    | RouterClasses
+    | Azure
+    | Copilot
+    | Vtc
+    | O365Week
+    | ServeGenWeeks
+    | PromptMix
+    | Trace,
     Field(discriminator="kind"),
 ]

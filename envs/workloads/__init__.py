@@ -21,6 +21,7 @@ from .generators import HEAVY_DECODE_TOKENS, router_classes, router_mix
 from .labels import Labels
 from .o365 import O365
 from .parts import drawn_parts, parquet_rows, predicted_parts, read_parts, router_mix_parts
+from .prompt_mix import prompt_mix
 from .readers import TRACE_FORMATS, TraceWarning, read_trace, trace_files, trace_format
 from .sageserve import write_sageserve
 from .servegen_week import ServeGenWeek
@@ -63,6 +64,7 @@ __all__ = [
     "pad_prompts",
     "parquet_rows",
     "predicted_parts",
+    "prompt_mix",
     "read_parts",
     "read_trace",
     "router_classes",

@@ -176,6 +176,9 @@ class Case:
                 model: [_content(file) for file in trace_files(path, "servegen")]
                 for model, path in paths.items()
             }
+        if workload.kind == "prompts":
+            data["workload"].pop("path")
+            data["workload"]["content"] = [_content(Path(workload.path))]
         if self.queue is not None:
             data["queue"] = self.queue.identity()
         return data
@@ -187,6 +190,7 @@ def preset_case(
     changes: dict[str, Any] | None = None,
     queue: Discipline | None = None,
     skip_ahead: int | None = None,
+    admission: str | None = None,
 ) -> Case:
     """A preset scenario, or a scenario's file.
 
@@ -196,6 +200,7 @@ def preset_case(
         changes: Other values to merge over the scenario's.
         queue: Scheduler of every instance, instead of the fleet's own.
         skip_ahead: `EngineConfig.skip_ahead` of every instance, likewise.
+        admission: `EngineConfig.admission` of every instance, likewise.
 
     Raises:
         ScenarioError: There is no such scenario, or its content is refused.
@@ -205,8 +210,8 @@ def preset_case(
     try:
         scenario = load_scenario(name, changes)
         scenario.find_gate(gate)
-        if skip_ahead is not None:
-            groups = {key: {"skip_ahead": skip_ahead} for key in scenario.fleet.groups}
+        if engine := _engine(skip_ahead, admission):
+            groups = {key: engine for key in scenario.fleet.groups}
             changes = changes | {"fleet": {"groups": groups}}
             scenario = load_scenario(name, changes)
     except ScenarioError as error:
@@ -228,6 +233,7 @@ def trace_case(
     changes: Mapping[str, Any] | None = None,
     queue: Discipline | None = None,
     skip_ahead: int | None = None,
+    admission: str | None = None,
 ) -> Case:
     """A recorded trace on a fleet.
 
@@ -241,6 +247,7 @@ def trace_case(
         changes: Other keys of the scenario: its objectives, clients, failures.
         queue: Scheduler of every instance, instead of the fleet's own.
         skip_ahead: `EngineConfig.skip_ahead` of every instance, likewise.
+        admission: `EngineConfig.admission` of every instance, likewise.
 
     Raises:
         ScenarioError: The fleet does not exist or is refused.
@@ -254,8 +261,8 @@ def trace_case(
     if trace.is_file():
         _demand_known_format(trace)
     served = known.model_dump(exclude_unset=True)
-    for group in served["groups"].values() if skip_ahead is not None else ():
-        group["skip_ahead"] = skip_ahead
+    for group in served["groups"].values():
+        group.update(_engine(skip_ahead, admission))
     data: dict[str, Any] = {
         "name": trace.name.partition(".")[0] or "trace",
         "fleet": served,
@@ -269,6 +276,12 @@ def trace_case(
         return Case(scenario, bootstrap, queue)
     except ScenarioError as error:
         raise blame_flags(error, data) from None
+
+
+def _engine(skip_ahead: int | None, admission: str | None) -> dict[str, Any]:
+    """What is set of every instance, by its keys in a fleet."""
+    given = {"skip_ahead": skip_ahead, "admission": admission}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _demand_known_format(trace: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[2]
 AGENT_PACKAGES = ("gymnasium", "sb3-contrib", "stable-baselines3", "torch")
 """Packages that the actions of an agent depend on, besides those of an episode."""
-AGENT_PARTS = ("agents",)
+AGENT_PARTS = ("agents", "predictors/tensors.py")
 """Code that the actions of an agent depend on, besides that of an episode."""
 EPISODE_PACKAGES = ("servegym", "numpy", "numba")
 """Packages that the outcome of an episode depends on."""

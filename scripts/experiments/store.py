@@ -32,7 +32,15 @@ from scripts.experiments.metrics import summary_of
 CURVE_POINTS = 201
 _KEY = b"servegym"
 _PS_PER_S = 1e12
-_FILES = ("summary.parquet", "summary.csv", "table.csv", "tuning.csv", "report.html", "config.yaml")
+_FILES = (
+    "summary.parquet",
+    "summary.csv",
+    "table.csv",
+    "tuning.csv",
+    "predictions.csv",
+    "report.html",
+    "config.yaml",
+)
 _FOLDERS = ("requests", "workloads")
 
 

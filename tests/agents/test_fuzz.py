@@ -16,17 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.callbacks import best_score
-from agents.model_files import (
-    load_optimiser,
-    put_weights,
-    read_policy_config,
-    read_weights,
-    save_optimiser,
-    save_policy,
-)
+from agents.model_files import read_policy_config, read_weights, save_policy
 from agents.networks import MaskedPolicy, network_arguments
 from agents.runs import Run
 from envs.routing.env import RoutingEnv
+from predictors.tensors import load_optimiser, put_weights, save_optimiser
 from tests.agents.small import small_config
 from tests.fuzzing import Effort, damaged, efforts, nested
 

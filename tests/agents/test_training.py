@@ -15,11 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.evaluation import validate_baselines
 from agents.model_files import read_weights
 from agents.problems.routing import RoutingProblem
-from agents.runs import Run, replacing
+from agents.runs import Run
 from agents.settings import ROUTING, load_hyperparameters
 from agents.training import train
 from baselines.routing import router as find_rule
 from envs.routing.reward import RewardMode
+from envs.run_folder import replacing
 from envs.scenarios import SEEDS, load_scenario, seeds
 from envs.simulator import simulate
 from scripts.cli import main
@@ -129,8 +130,8 @@ def test_a_stopped_run_goes_on_where_it_learned(tmp_path):
 
 def test_the_optimiser_goes_on_too(tmp_path):
     # A longer second leg: the moments of Adam, not only the weights, come from the checkpoint.
-    from agents.model_files import load_optimiser
     from agents.training import build_model, make_vec_env
+    from predictors.tensors import load_optimiser
 
     outcome = train_small(tmp_path / "run", steps=1024)
     config = small_config()
