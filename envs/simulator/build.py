@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from envs.simulator.blank import LONG_AGO, SameFleet, blank_of, lines_of, tenants_of
-from envs.simulator.config import EngineConfig, Outage, RateLimit
+from envs.simulator.config import Backlog, EngineConfig, Outage, RateLimit
 from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import (
     INTERACTION_DTYPE,
@@ -16,6 +16,7 @@ from envs.simulator.layout import (
     NEVER,
     OUTAGE_DTYPE,
     PREFIX_DTYPE,
+    PS_PER_S,
     REQUEST_DTYPE,
     TRAITS_DTYPE,
     UNFINISHED,
@@ -33,6 +34,7 @@ class Columns:
     predicted: np.ndarray
     tier: np.ndarray | int = 0
     model: np.ndarray | int = -1
+    region: np.ndarray | int = 0
     deadline_ps: np.ndarray | int = NEVER
     priority: np.ndarray | int = 0
     tenant: np.ndarray | int = 0
@@ -60,11 +62,16 @@ class Options:
     window: int = 1
     slo_ps: tuple[int, int, int] = (NEVER, NEVER, NEVER)
     models: Sequence[str] = ()
+    regions: Sequence[str] = ("",)
     closed_loop: bool = False
     rate_limit: RateLimit | None = None
     gate: Gate | None = None
     retry: Retry = field(default_factory=Retry)
     outages: Sequence[Outage] = ()
+    backlog: Backlog | None = None
+    tier_limits_ps: tuple[int, int, int] = (NEVER, NEVER, NEVER)
+    network_ps: np.ndarray | None = None
+    elastic: bool = False
     poll_ps: int = 0
     overrun_tokens: int = 1
     overrun_percent: int = 0
@@ -79,7 +86,7 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
             range.
     """
     _check(fleet, options)
-    blank = blank_of(SameFleet(tuple(fleet)), tuple(options.models))
+    blank = blank_of(SameFleet(tuple(fleet)), tuple(options.models), tuple(options.regions))
     gate = options.gate
     traited = blank.traited or options.closed_loop or options.rate_limit is not None
     traited = traited or gate is not None
@@ -116,7 +123,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     arrays, addresses = blank.block.copy()
     # What comes back, from a failed instance or to the gate, goes to its place, which a list has
     # no way to.
-    if options.router_sjf or options.outages or gate is not None:
+    comes_back = options.outages or options.elastic or options.network_ps is not None
+    if options.router_sjf or comes_back or options.backlog is not None or gate is not None:
         arrays["engines"]["kind"][len(fleet)] = KEYED
     if options.poll_ps > 0:
         seats = _seats(len(fleet), blank.slots)
@@ -136,6 +144,9 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "gated": int(gate is not None),
         "looks": int(gate is not None and gate.look is not None),
         "pause_ps": NEVER,
+        "elastic": int(options.elastic),
+        "pooled": int(options.elastic or options.backlog is not None),
+        "remote": int(options.network_ps is not None and bool(np.any(options.network_ps > 0))),
         "traited": int(traited),
         "closed": int(options.closed_loop or gate is not None),
         "overrun_tokens": max(options.overrun_tokens, 1),
@@ -152,12 +163,25 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "prefix_count": prefixes,
     }
     write_head(head, values)
+    _write_backlog(arrays["backlog"][0], options)
+    if options.network_ps is not None:
+        arrays["network_ps"][:] = options.network_ps
     if gate is not None:
         gate.write(arrays["gate"][0])
         options.retry.write(arrays["gate"][0])
     state = State(head, arrays | own, blank.schedulers, gate)
     state.bind({name: at for name, at in addresses.items() if name not in own})
     return state
+
+
+def _write_backlog(row: np.void, options: Options) -> None:
+    rules = options.backlog or Backlog()
+    row["on"] = int(options.backlog is not None)
+    for name in ("low", "middle", "at_low", "at_middle"):
+        row[name] = getattr(rules, name)
+    row["promote_ps"] = NEVER if rules.promote_s > 9e6 else round(rules.promote_s * PS_PER_S)
+    for tier, limit in enumerate(options.tier_limits_ps):
+        row[f"limit_{tier}_ps"] = limit
 
 
 def _seats(size: int, slots: int) -> dict[str, np.ndarray]:
@@ -225,7 +249,7 @@ def _requests(columns: Columns, options: Options) -> np.ndarray:
     row = _NEW_REQUEST.copy()
     row["overrun_tokens"] = options.overrun_tokens
     row["overrun_percent"] = options.overrun_percent
-    names = ("arrival_ps", "prompt", "predicted", "tier", "model")
+    names = ("arrival_ps", "prompt", "predicted", "tier", "model", "region")
     given = {name: getattr(columns, name) for name in names}
     alike = [name for name, value in given.items() if isinstance(value, int)]
     for name in alike:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from envs.simulator import gateway, queues, tenants
+from envs.simulator import gateway, pools, queues, tenants, transit
 from envs.simulator.batch import turn_away
-from envs.simulator.dispatch import receive
 from envs.simulator.instants import happen, next_time, pass_time
 from envs.simulator.jit import EntryPoint, compiled, inlined
 from envs.simulator.judging import tell
@@ -101,12 +100,15 @@ def proceed(s: Any) -> int:
             s.phase = PHASE_NEXT
         if s.more == 1 and s.next_arrival == s.count:
             return REFILL
-        if s.queued + s.at_instances == 0 and _all_arrived(s):
+        if s.queued + s.at_instances + s.backlogged == 0 and _all_arrived(s):
             return END  # an outage still to come changes nothing
         time = next_time(s)
-        if time == NEVER:
-            if not _stuck(s):
+        if time == NEVER and _stuck(s):
+            s.held = 0
+        elif time == NEVER and (s.elastic == 0 or s.pause_ps == NEVER):
+            if s.backlogged == 0:
                 return END
+            pools.release_all(s)
             s.held = 0
         elif time > s.pause_ps:
             pass_time(s, max(s.pause_ps, s.now_ps))
@@ -155,7 +157,7 @@ def carry_out(s: Any, action: int) -> bool:
     s.queued_tokens -= row.prompt + row.generated
     s.queued_predicted -= predicted_remaining(row, row.generated)
     if request_fits(s, r, i):
-        receive(s, i, r)
+        transit.dispatch(s, i, r)
     else:
         if s.gated == 1:
             note_turned_away(s, r)

@@ -28,6 +28,7 @@ from envs.simulator.layout import (
 )
 from envs.simulator.memory import engine, finish_iteration, instance, request, running, table
 from envs.simulator.stretch import duration
+from envs.simulator.transit import note_drained
 
 _ANY = 1 << 62
 """More iterations than a stretch can have."""
@@ -209,3 +210,5 @@ def plan(s: Any, i: int) -> None:
         _plan_chunked(s, i)
     else:
         _plan_prefill_first(s, i)
+    if inst.down == 2:
+        note_drained(s, i)

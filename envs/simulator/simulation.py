@@ -11,7 +11,14 @@ import numpy as np
 from envs.simulator import kernel
 from envs.simulator.build import Options, build_state
 from envs.simulator.columns import columns_of, seconds_to_ps
-from envs.simulator.config import QUEUE_ORDERS, EngineConfig, Outage, QueueOrder, RateLimit
+from envs.simulator.config import (
+    QUEUE_ORDERS,
+    Backlog,
+    EngineConfig,
+    Outage,
+    QueueOrder,
+    RateLimit,
+)
 from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import PS_PER_S, ROUTE
 from envs.simulator.policy import RoutingPolicy
@@ -41,6 +48,27 @@ def _interval_ps(seconds: float, what: str) -> int:
     return interval
 
 
+def _network_ps(
+    network_s: Mapping[tuple[str, str], float] | None, regions: Sequence[str]
+) -> np.ndarray | None:
+    """(R, R) one way, by names of source and target.
+
+    Raises:
+        ValueError: A region is unknown, or a time is out of range.
+    """
+    if network_s is None:
+        return None
+    found = np.zeros((len(regions), len(regions)), np.int64)
+    for (source, target), seconds in network_s.items():
+        for name in (source, target):
+            if name not in regions:
+                raise ValueError(f"network_s names the region {name!r}; the fleet has {regions}")
+        if not 0 <= seconds <= LONGEST_INTERVAL_S:
+            raise ValueError(f"network_s of {source} to {target} must be from 0 s, not {seconds}")
+        found[regions.index(source), regions.index(target)] = seconds_to_ps(seconds)
+    return found
+
+
 class Simulation:
     """One simulation of a fleet that serves a request table, stepped decision by decision.
 
@@ -60,6 +88,11 @@ class Simulation:
         gate: Admission policy.
         retry: What clients do with a call that it turns away.
         outages: Instances that fail and come back.
+        backlog: Whether, and when, requests of the tier NIW wait for room.
+        tier_slo_s: Limits by tier in seconds, of TTFT, and of E2E for NIW, which pools count by.
+        network_s: Seconds one way from the region of a request to that of an instance, by both;
+            pairs that are not named take none.
+        elastic: Whether the caller changes the fleet at pauses (`ElasticFleet`).
         poll_interval_s: Seconds between the router's looks at the instances; 0 sees them live.
         overrun_tokens: Output tokens that a request which has outlived its prediction is taken
             to have still to come.
@@ -91,6 +124,10 @@ class Simulation:
         gate: Gate | None = None,
         retry: Retry | None = None,
         outages: Sequence[Outage] = (),
+        backlog: Backlog | None = None,
+        tier_slo_s: tuple[float, float, float] = (1.0, 60.0, 86_400.0),
+        network_s: Mapping[tuple[str, str], float] | None = None,
+        elastic: bool = False,
         poll_interval_s: float = 0.0,
         overrun_tokens: int = 1,
         overrun_percent: int = 0,
@@ -114,7 +151,7 @@ class Simulation:
             self.require_predictions(f"the admission policy {gate.name!r}")
         if gate is not None and more:
             raise ValueError("an admission policy needs the whole table: it can't be streamed")
-        columns, models = columns_of(
+        columns, models, self.regions = columns_of(
             table, self.fleet, think_s, weights, tenant_weights, typical, interaction_costs
         )
         options = Options(
@@ -123,11 +160,20 @@ class Simulation:
             window=window,
             slo_ps=(seconds_to_ps(slo_s[0]), seconds_to_ps(slo_s[1]), seconds_to_ps(slo_s[2])),
             models=models,
+            regions=self.regions,
             closed_loop=closed_loop,
             rate_limit=rate_limit,
             gate=gate,
             retry=retry or Retry(),
             outages=outages,
+            backlog=backlog,
+            tier_limits_ps=(
+                seconds_to_ps(tier_slo_s[0]),
+                seconds_to_ps(tier_slo_s[1]),
+                seconds_to_ps(tier_slo_s[2]),
+            ),
+            network_ps=_network_ps(network_s, self.regions),
+            elastic=elastic,
             poll_ps=_interval_ps(poll_interval_s, "poll"),
             overrun_tokens=overrun_tokens,
             overrun_percent=overrun_percent,

@@ -136,13 +136,16 @@ _SHAPE = (
         "traited",
         "gated",
         "looks",
+        "elastic",
+        "pooled",
+        "remote",
     ),
-    *("outage_count", "poll_ps", "router_order"),
+    *("outage_count", "poll_ps", "router_order", "region_count", "pool_count"),
 )
 # Configuration of an instance that stands in its rows.
 _FIXED = {
     "engines": ("kind", "scheduler", "intake", "admission", "block", "adapter_tokens", "caches"),
-    "requests": ("prompt", "model"),
+    "requests": ("prompt", "model", "region"),
     "instances": (
         *("max_num_seqs", "max_batched_tokens", "batching", "model"),
         *("decode_at", "prefill_at", "sequence_at"),
@@ -185,6 +188,8 @@ def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
             for field in ("oldest", "latest")
         ),
         engines["aside"],
+        saved["pools"]["root"],
+        saved["pools"]["tail"],
     )
     ranges = [
         *((values, -1, count) for values in requests),
