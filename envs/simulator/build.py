@@ -169,7 +169,11 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     if gate is not None:
         gate.write(arrays["gate"][0])
         options.retry.write(arrays["gate"][0])
-    state = State(head, arrays | own, blank.schedulers, gate)
+    patterns = None
+    if options.elastic:
+        size = len(fleet)
+        patterns = {name: arrays[name][:size].copy() for name in ("instances", "engines")}
+    state = State(head, arrays | own, blank.schedulers, gate, patterns)
     state.bind({name: at for name, at in addresses.items() if name not in own})
     return state
 
@@ -215,6 +219,12 @@ def _check(fleet: Sequence[EngineConfig], options: Options) -> None:
             raise ValueError(f"{name} must be a whole number from {least} to {most}, not {value}")
     if options.interval_ps < 0 or options.poll_ps < 0:
         raise ValueError("the decision interval and the poll interval must not be negative")
+    if options.elastic and options.outages:
+        raise ValueError(
+            "outages and elastic=True can't go together: let instances fail with ElasticFleet.fail"
+        )
+    if options.backlog is not None and options.gate is not None:
+        raise ValueError("a backlog and an admission policy can't go together")
     schedulers = {engine.scheduler for engine in fleet}
     if len(schedulers) > 1 and any(scheduler.charge is not None for scheduler in schedulers):
         raise ValueError(

@@ -6,35 +6,42 @@ changes instances, and goes on; the kernel stops by itself when an instance has 
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
 from numba import types
 
-from envs.simulator import instants, kernel, pools
+from envs.simulator import cache, instants, kernel, pools
 from envs.simulator.columns import seconds_to_ps
 from envs.simulator.jit import EntryPoint
 from envs.simulator.layout import END, PHASE_DECIDE, ROUTE
-from envs.simulator.memory import HEADS
+from envs.simulator.memory import HEADS, engine, instance
 from envs.simulator.policy import RoutingPolicy
 from envs.simulator.simulation import Router, Simulation
+from envs.simulator.state import PATTERN, Patterns
 
 Taking = Literal["ready", "draining", "off"]
 _DOWN = {"ready": 0, "off": 1, "draining": 2}
-
-PATTERN = (
-    *("kv_capacity", "watermark", "room", "max_num_seqs", "max_batched_tokens", "batching"),
-    *("model", "context_ps", "mixed_context_ps", "attention_ps", "prefill_tail_ps"),
-    *("decode_at", "prefill_at", "sequence_at"),
-)
-"""Fields of an instance that depend on the model that it serves."""
-_ENGINE_PATTERN = (
-    *("intake", "decode_steps", "admission", "block", "adapter_tokens", "caches", "skip"),
-)
+_DOWN_NOW = _DOWN["off"]
 
 
 def _fail(heads: np.ndarray, i: int) -> None:
-    instants.fail(heads[0], i)
+    s = heads[0]
+    instants.fail(s, i)
+    instance(s, i).down = _DOWN_NOW
+
+
+def _empty_cache(heads: np.ndarray, i: int) -> None:
+    if engine(heads[0], i).caches == 1:
+        cache.forget(heads[0], i)
+
+
+def _begin_anew(heads: np.ndarray) -> None:
+    s = heads[0]
+    kernel.begin_anew(s)
+    s.changed = s.stale = 1
+    s.phase = PHASE_DECIDE
 
 
 def _pull(heads: np.ndarray) -> None:
@@ -42,6 +49,8 @@ def _pull(heads: np.ndarray) -> None:
 
 
 _fail_at = EntryPoint(_fail, types.void(HEADS, types.int64))
+_empty_cache_at = EntryPoint(_empty_cache, types.void(HEADS, types.int64))
+_begin_anew_at = EntryPoint(_begin_anew, types.void(HEADS))
 _pull_at = EntryPoint(_pull, types.void(HEADS))
 
 
@@ -49,25 +58,32 @@ class ElasticFleet:
     """The instances of a simulation, changed between one run and the next.
 
     Args:
-        simulation: One that was made with `elastic=True`, not begun.
+        simulation: One that was made with `elastic=True`.
         router: A compiled routing rule, or a callable of the same arguments.
         seed: Seed of a randomised rule.
 
     Raises:
-        ValueError: The simulation is not elastic.
+        ValueError: The simulation is not elastic, or the rule needs what it lacks.
     """
 
     def __init__(self, simulation: Simulation, router: Router, seed: int = 0) -> None:
-        if not simulation.state.head["elastic"][0]:
+        patterns = simulation.state.patterns
+        if patterns is None:
             raise ValueError("the simulation was not made to change its fleet: elastic=True")
+        simulation.check_router(router)
         self.simulation = simulation
+        self._patterns: Patterns = patterns
         policy = router if isinstance(router, RoutingPolicy) else RoutingPolicy("", router)
-        if policy.uses_prediction:
-            simulation.require_predictions(f"the router {policy.name}")
         self._compiled = policy.compiled if policy is router else None
         self._decide = policy.decide
         self._parameters = np.asarray(policy.parameters, np.float64)
         self._memory = policy.memory(len(simulation.fleet), seed)
+
+    def fork(self) -> ElasticFleet:
+        """An independent copy that goes on from the present moment."""
+        twin = copy.copy(self)
+        twin.simulation, twin._memory = self.simulation.fork(), self._memory.copy()
+        return twin
 
     @property
     def instances(self) -> np.ndarray:
@@ -87,8 +103,11 @@ class ElasticFleet:
     def run_to(self, time_s: float) -> bool:
         """Run up to a time; stops before it when an instance has drained.
 
+        Args:
+            time_s: Seconds; infinity runs to the end, and releases what is left in backlogs.
+
         Returns:
-            Whether anything is left to happen. `now_s` tells how far it came.
+            Whether anything is in the system or to arrive. `now_s` tells how far it came.
 
         Raises:
             ValueError: The time has passed, or see `Simulation.run`.
@@ -115,7 +134,7 @@ class ElasticFleet:
 
     def is_empty(self, i: int) -> bool:
         """Whether no request is at instance i or under way to it."""
-        row = self.instances[i]
+        row = self.instances[self._place(i)]
         return int(row["waiting"]) + int(row["decoding"]) + int(row["prefilling"]) == 0
 
     def set(self, i: int, taking: Taking) -> None:
@@ -124,42 +143,62 @@ class ElasticFleet:
         Raises:
             ValueError: It is to be off and has requests: drain it first, or let it fail.
         """
-        if taking == "off" and not self.is_empty(i):
-            raise ValueError(f"instance {i} has requests: let it drain, or fail")
-        self.instances["down"][i] = _DOWN[taking]
+        if taking not in _DOWN:
+            raise ValueError(f"an instance is set to one of {tuple(_DOWN)}, not {taking!r}")
+        if taking == "off":
+            if not self.is_empty(i):
+                raise ValueError(
+                    f"instance {i} has requests, or some are under way to it: let it drain, or fail"
+                )
+            _empty_cache_at(self.simulation.state.head, i)
+        self.instances["down"][self._place(i)] = _DOWN[taking]
         self._changed()
 
     def fail(self, i: int) -> None:
-        """Turn an instance off at once; its requests go back to the router, and begin anew."""
-        _fail_at(self.simulation.state.head, i)
-        self.instances["down"][i] = 1
+        """Turn an instance off at once; its requests go back to the router.
+
+        Those that are under way to it turn back when they get there.
+        """
+        _fail_at(self.simulation.state.head, self._place(i))
         self._changed()
 
     def convert(self, i: int, pattern: int) -> None:
         """Give an instance that is off the model, limits and costs of another.
 
+        Args:
+            i: The instance; it stays in its region.
+            pattern: One of the fleet, as it was at first: `convert(i, i)` gives i its own back.
+
         Raises:
-            ValueError: It is not off, or the two have different schedulers or more places.
+            ValueError: It is not off or not empty, or the two have different schedulers.
         """
         fleet = self.simulation.fleet
-        if self.instances["down"][i] != 1 or not self.is_empty(i):
-            raise ValueError(f"instance {i} is not off: it can't change what it serves")
+        self._place(pattern)
+        if not self.is_empty(i) or self.instances["down"][i] != _DOWN["off"]:
+            raise ValueError(f"instance {i} is not off and empty: it can't change what it serves")
         if fleet[i].scheduler != fleet[pattern].scheduler:
             raise ValueError(f"instances {i} and {pattern} have different schedulers")
-        engines = self.simulation.state.arrays["engines"]
-        for name in PATTERN:
-            self.instances[name][i] = self.instances[name][pattern]
-        for name in _ENGINE_PATTERN:
-            engines[name][i] = engines[name][pattern]
+        self.simulation.check_ranges()
+        arrays = self.simulation.state.arrays
+        before = int(self.instances["kv_capacity"][i])
+        for name, fields in PATTERN.items():
+            for field in fields:
+                arrays[name][field][i] = self._patterns[name][field][pattern]
+        row = arrays["engines"][i]
+        row["freed"] += int(self.instances["kv_capacity"][i]) - before
+        row["most_decoding"] = row["most_prefill"] = 0
+        self._changed()
 
     def pull(self) -> None:
         """A signal of the clock to every backlog: old requests, and what pools have room for."""
         _pull_at(self.simulation.state.head)
         self._changed()
 
+    def _place(self, i: int) -> int:
+        if not 0 <= i < len(self.instances):
+            raise ValueError(f"there is no instance {i}: the fleet has {len(self.instances)}")
+        return i
+
     def _changed(self) -> None:
         """The router decides anew before time goes on."""
-        head = self.simulation.state.head
-        head["held"] = head["tick_due"] = 0
-        head["stale"] = 1
-        head["phase"] = PHASE_DECIDE
+        _begin_anew_at(self.simulation.state.head)

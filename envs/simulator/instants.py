@@ -14,6 +14,7 @@ from envs.simulator.memory import (
     all_requests,
     all_running,
     backlog,
+    candidates,
     ended,
     engine,
     event_ps,
@@ -30,7 +31,7 @@ from envs.simulator.memory import (
     winner,
 )
 from envs.simulator.outcomes import note_turned_away
-from envs.simulator.router_queue import fits_some, join_router_queue
+from envs.simulator.router_queue import can_dispatch, fits_some, join_router_queue
 from envs.simulator.view import iterations_done
 
 _AREA_LIMIT = 2.0**62
@@ -61,7 +62,7 @@ def _arrive(s: Any, r: int) -> None:
         all_seen = seen_requests(s)
         all_seen[r] = row
     if fits_some(s, r):
-        if s.pooled == 1:
+        if s.pooled == 1 and (s.gated == 0 or traits(s, r).logged_ps < 0):
             pools.note_arrival(s, r)
         if s.gated == 1:
             gateway.come(s, r)
@@ -74,6 +75,23 @@ def _arrive(s: Any, r: int) -> None:
         s.rejected += 1
         if s.gated == 1:
             note_turned_away(s, r)
+
+
+@compiled
+def _ticks(s: Any, time_ps: int) -> bool:
+    """Whether the clock of decisions goes on, where the next other thing happens at a time.
+
+    Where nothing is left to happen but decisions that can only hold, an elastic fleet waits.
+    """
+    if s.elastic == 0 or time_ps < NEVER:
+        return True
+    first = candidates(s)
+    queues.peek(s, s.size, s.queued, first)
+    for k in range(min(s.queued, len(first))):
+        for i in range(s.size):
+            if can_dispatch(s, first[k], i):
+                return True
+    return False
 
 
 @inlined
@@ -90,7 +108,7 @@ def next_time(s: Any) -> int:
         time = min(time, outage(s, s.next_outage).time_ps)
     if s.poll_ps > 0 and s.stale == 1:
         time = min(time, (s.now_ps // s.poll_ps + 1) * s.poll_ps)
-    if s.interval_ps > 0 and s.queued > 0:
+    if s.interval_ps > 0 and s.queued > 0 and _ticks(s, time):
         tick = (s.now_ps + s.interval_ps - 1) // s.interval_ps * s.interval_ps
         if tick <= s.last_tick_ps:
             tick = s.last_tick_ps + s.interval_ps
@@ -192,6 +210,7 @@ def happen(s: Any, time_ps: int) -> None:
     """What happens at an instant before decisions: iterations end, then requests arrive."""
     pass_time(s, time_ps)
     s.trigger = 0
+    s.changed = 0
     times, winners = event_ps(s), winner(s)
     while times[winners[1]] == time_ps:
         i = winners[1]

@@ -69,6 +69,15 @@ def _stuck(s: Any) -> bool:
 
 
 @compiled
+def begin_anew(s: Any) -> None:
+    """Have the router decide anew at this instant, on a clock at the tick after it."""
+    s.held = 0
+    s.tick_due = 0
+    if s.interval_ps > 0 and s.now_ps % s.interval_ps == 0:
+        s.last_tick_ps = s.now_ps
+
+
+@compiled
 def proceed(s: Any) -> int:
     """Run until a routing decision is due (ROUTE; `candidates` is filled) or all is done (END).
 
@@ -109,7 +118,7 @@ def proceed(s: Any) -> int:
             if s.backlogged == 0:
                 return END
             pools.release_all(s)
-            s.held = 0
+            begin_anew(s)
         elif time > s.pause_ps:
             pass_time(s, max(s.pause_ps, s.now_ps))
             return PAUSE

@@ -433,6 +433,7 @@ HEAD_DTYPE = _aligned(
         ("remote", "i8"),  # some requests are under way for a while
         ("backlogged", "i8"),  # requests in backlogs
         ("pulls", "i8"),  # some request finished at this instant
+        ("changed", "i8"),  # the fleet was changed at this instant, after all else
         ("open_interactions", "i8"),  # with a call in a waiting queue or in service
         ("ingress", "i8"),  # some instance has an ingress
         ("overrun_tokens", "i8"),  # at least 1

@@ -42,8 +42,12 @@ def note_finish(s: Any, i: int, r: int) -> None:
         own.finished_2 += 1
         own.in_time_2 += 1 if last <= limits.limit_2_ps else 0
     inst = instance(s, i)
-    pool(s, inst.model, inst.region).finishes += 1
     s.pulls = 1
+    if inst.model >= 0:
+        pool(s, inst.model, inst.region).finishes += 1
+        return
+    for model in range(s.pool_count // s.region_count):
+        pool(s, model, inst.region).finishes += 1
 
 
 @compiled
