@@ -180,12 +180,11 @@ class ElasticFleet:
             raise ValueError(f"instances {i} and {pattern} have different schedulers")
         self.simulation.check_ranges()
         arrays = self.simulation.state.arrays
-        before = int(self.instances["kv_capacity"][i])
         for name, fields in PATTERN.items():
             for field in fields:
                 arrays[name][field][i] = self._patterns[name][field][pattern]
         row = arrays["engines"][i]
-        row["freed"] += int(self.instances["kv_capacity"][i]) - before
+        row["freed"] = row["taken"] + self.instances["kv_capacity"][i]
         row["most_decoding"] = row["most_prefill"] = 0
         self._changed()
 

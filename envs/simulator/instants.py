@@ -14,7 +14,6 @@ from envs.simulator.memory import (
     all_requests,
     all_running,
     backlog,
-    candidates,
     ended,
     engine,
     event_ps,
@@ -31,7 +30,7 @@ from envs.simulator.memory import (
     winner,
 )
 from envs.simulator.outcomes import note_turned_away
-from envs.simulator.router_queue import can_dispatch, fits_some, join_router_queue
+from envs.simulator.router_queue import fits_some, join_router_queue, place_for
 from envs.simulator.view import iterations_done
 
 _AREA_LIMIT = 2.0**62
@@ -81,17 +80,12 @@ def _arrive(s: Any, r: int) -> None:
 def _ticks(s: Any, time_ps: int) -> bool:
     """Whether the clock of decisions goes on, where the next other thing happens at a time.
 
-    Where nothing is left to happen but decisions that can only hold, an elastic fleet waits.
+    Where nothing is left to happen, the router holds, and no instance can take the head of its
+    queue, an elastic fleet waits for its caller.
     """
-    if s.elastic == 0 or time_ps < NEVER:
+    if s.elastic == 0 or time_ps < NEVER or s.held == 0:
         return True
-    first = candidates(s)
-    queues.peek(s, s.size, s.queued, first)
-    for k in range(min(s.queued, len(first))):
-        for i in range(s.size):
-            if can_dispatch(s, first[k], i):
-                return True
-    return False
+    return place_for(s, engine(s, s.size).root) >= 0
 
 
 @inlined

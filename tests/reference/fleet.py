@@ -104,7 +104,8 @@ class Fleet:
         if poll > 0 and (self._at_instances() or self.changed):
             instants.append((now // poll + 1) * poll)
         # Elastic fleets: the clock stands still where nothing but holds is left to happen.
-        if interval > 0 and self.queue and (instants or self._can_dispatch()):
+        holds = self.held and self._first_fit() is None
+        if interval > 0 and self.queue and (instants or not holds):
             instants.append((now // interval + 1) * interval)
         if not instants and self._first_fit() is not None:
             # Rejection: nothing is left to happen, so the hold is lifted at this instant.
@@ -128,13 +129,6 @@ class Fleet:
             if self.queue and instance.takes and instance.fits(self.queue[0]):
                 return i
         return None
-
-    def _can_dispatch(self) -> bool:
-        """Whether one of the requests that a decision may pick can go anywhere."""
-        for request in self.queue[: self.options.window]:
-            if any(instance.takes and instance.serves(request) for instance in self.instances):
-                return True
-        return False
 
     def _end_iterations(self, now: int) -> list[ReferenceInstance]:
         """Step 1: every iteration that ends now ends; the instances whose iteration it was."""
@@ -192,7 +186,7 @@ class Fleet:
         for request in sorted(here, key=lambda request: request.index):
             instance = self.instances[request.instance]
             instance.coming.remove((now, request))
-            self.held = False
+            self.held, self.changed = False, True
             if instance.takes:
                 self._get_there(request, instance, now)
             else:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from envs.simulator import Router, Simulation
-from envs.simulator.config import Backlog
-from envs.simulator.elastic import ElasticFleet
+from envs.simulator import Backlog, ElasticFleet, Router, Simulation
 from tests.reference.elastic import ElasticOptions
 
 if TYPE_CHECKING:

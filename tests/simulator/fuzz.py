@@ -36,10 +36,19 @@ def minimise(case: Case, fails: Callable[[Case], bool], seconds: float = 60.0) -
         for simpler in _simpler(case):
             if time.monotonic() >= end:
                 break
-            if fails(simpler):
+            if _is_whole(simpler) and fails(simpler):
                 case, progress = simpler, True
                 break
     return case
+
+
+def _is_whole(case: Case) -> bool:
+    """Whether every region that is named has an instance."""
+    regions = {engine.region for engine in case.fleet}
+    named = {row.region for row in case.requests}
+    if case.elastic is not None:
+        named |= {name for a, b, _ in case.elastic.network_ps for name in (a, b)}
+    return named <= regions
 
 
 def _simpler(case: Case) -> Iterator[Case]:

@@ -10,9 +10,7 @@ import pytest
 from baselines.admission import gate
 from baselines.routing import router
 from envs.hardware import preset
-from envs.simulator import EngineConfig, Outage, Simulation
-from envs.simulator.config import Backlog
-from envs.simulator.elastic import ElasticFleet
+from envs.simulator import Backlog, ElasticFleet, EngineConfig, Outage, Simulation
 from envs.simulator.streaming import replay
 from envs.workloads import RequestTable
 from tests.reference_simulator import REJECTED_FLEET, SERVED, UNFINISHED
