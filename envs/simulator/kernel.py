@@ -9,6 +9,7 @@ from numba import types
 
 from envs.simulator import gateway, pools, queues, tenants, transit
 from envs.simulator.batch import turn_away
+from envs.simulator.dispatch import receive
 from envs.simulator.instants import happen, next_time, pass_time
 from envs.simulator.jit import EntryPoint, compiled, inlined
 from envs.simulator.judging import tell
@@ -166,7 +167,10 @@ def carry_out(s: Any, action: int) -> bool:
     s.queued_tokens -= row.prompt + row.generated
     s.queued_predicted -= predicted_remaining(row, row.generated)
     if request_fits(s, r, i):
-        transit.dispatch(s, i, r)
+        if s.remote == 0:
+            receive(s, i, r)
+        else:
+            transit.dispatch(s, i, r)
     else:
         if s.gated == 1:
             note_turned_away(s, r)

@@ -17,7 +17,7 @@ from envs.simulator.router_queue import join_router_queue
 def dispatch(s: Any, i: int, r: int) -> None:
     """Send a request to instance i, where it waits from the router's point of view."""
     row = request(s, r)
-    delay = network_ps(s, row.region, instance(s, i).region) if s.remote == 1 else 0
+    delay = network_ps(s, row.region, instance(s, i).region)
     if delay == 0:
         receive(s, i, r)
     elif delay > CLOCK_END_PS - s.now_ps:
