@@ -121,7 +121,7 @@ def _regions(
     names = tuple(dict.fromkeys(engine.region for engine in fleet))
     if len(names) >= 2**7:
         raise ValueError(f"{len(names)} regions are more than the simulator tells apart")
-    if len(names) == 1:
+    if len(names) <= 1:
         return names, 0
     if "region" not in table.given:
         raise ValueError(
