@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.reference.clients import Clients
-from tests.reference.fleet import Fleet, FleetOptions, Policy, ReferenceView
+from tests.reference.elastic import ElasticOptions
+from tests.reference.fleet import Fleet
+from tests.reference.look import FleetOptions, Policy, ReferenceView
 from tests.reference.request import (
     NEVER,
     NO_DEADLINE,
@@ -52,6 +54,7 @@ class ReferenceResult:
     in_system_integral: int  # request-picoseconds, over the accepted requests
     tenant_counters: list[int]
     cached_tokens: int
+    pooled: Requests  # those that came to the pool of their model and region
 
 
 def reference_simulate(
@@ -63,6 +66,7 @@ def reference_simulate(
     policy: Policy,
     *,
     model: Sequence[str] | None = None,
+    region: Sequence[str] | None = None,
     tenant: Sequence[int] | None = None,
     tier: Sequence[int] | None = None,
     interaction: Sequence[int] | None = None,
@@ -87,6 +91,7 @@ def reference_simulate(
     calls_in_interaction: int = 1,
     gate: Any = None,
     retry: Any = None,
+    elastic: ElasticOptions | None = None,
 ) -> ReferenceResult:
     """Simulate a fleet: (n,) columns (sorted arrivals in ps, tokens) and one engine per instance.
 
@@ -131,6 +136,7 @@ def reference_simulate(
         (int(value) for value in predicted_tokens),
         column(tier, 0),
         column(model, ""),
+        column(region, ""),
         column(None, overrun_tokens),
         column(None, overrun_percent),
         (Traits(*row) for row in traits),
@@ -152,6 +158,7 @@ def reference_simulate(
             poll_interval_ps,
             gate,
             retry,
+            elastic or ElasticOptions(),
         ),
     )
     simulation.run()
@@ -161,4 +168,5 @@ def reference_simulate(
         simulation.integral,
         [t.counter for t in simulation.counters.tenants],
         sum(instance.cached_tokens for instance in simulation.instances),
+        simulation.pooled,
     )

@@ -1,6 +1,7 @@
 """The fleet simulator: exact, in integer picoseconds, compiled (docs/simulator.md)."""
 
-from envs.simulator.config import EngineConfig, Outage, RateLimit
+from envs.simulator.config import Backlog, EngineConfig, Outage, RateLimit
+from envs.simulator.elastic import ElasticFleet
 from envs.simulator.gate import Gate, Retry
 from envs.simulator.policy import HOLD, ROUTING_SIGNATURE, RoutingPolicy
 from envs.simulator.result import Result
@@ -11,6 +12,8 @@ __all__ = [
     "HOLD",
     "ROUTING_SIGNATURE",
     "SCHEDULERS",
+    "Backlog",
+    "ElasticFleet",
     "EngineConfig",
     "Gate",
     "Outage",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.simulator import cache, queues, tenants
+from envs.simulator import cache, pools, queues, tenants
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.judging import tell
 from envs.simulator.layout import (
@@ -175,6 +175,8 @@ def finish(s: Any, i: int, r: int) -> None:
     if s.gated == 1:
         note_served(s, r)
         tell(s, r)
+    if s.pooled == 1:
+        pools.note_finish(s, i, r)
     if s.closed == 1:
         _release(s, r)
 

@@ -20,6 +20,7 @@ from envs.simulator.layout import (
     LINE_DTYPE,
     LISTED,
     NEVER,
+    POOL_DTYPE,
     PREFIX_DTYPE,
     SCHEDULER_DTYPE,
     TENANT_DTYPE,
@@ -79,12 +80,15 @@ class Blank:
 
 
 @lru_cache(maxsize=16)
-def blank_of(same: SameFleet, models: tuple[str, ...], window: int) -> Blank:
+def blank_of(
+    same: SameFleet, models: tuple[str, ...], regions: tuple[str, ...], window: int
+) -> Blank:
     """Lay out a fleet.
 
     Args:
         same: The fleet.
         models: Names that the codes of models stand for.
+        regions: The same of regions.
         window: Places of the router queue that a decision may pick from.
     """
     fleet = same.engines
@@ -99,7 +103,7 @@ def blank_of(same: SameFleet, models: tuple[str, ...], window: int) -> Blank:
     leaves = 1 << max(1, (size - 1).bit_length())
 
     instances = np.zeros(size, INSTANCE_DTYPE)
-    tables = _write_instances(instances, fleet, models)
+    tables = _write_instances(instances, fleet, models, regions)
     arrays = {name: np.zeros(1, dtype) for name, dtype in ARRAYS.items()} | {
         "instances": instances,
         "engines": _engines(fleet, schedulers),
@@ -118,6 +122,8 @@ def blank_of(same: SameFleet, models: tuple[str, ...], window: int) -> Blank:
         "active": np.zeros((1, 1), np.int32),
         "prefixes": np.zeros((1, 1), PREFIX_DTYPE),
         "entries": np.full((1, 1), LONG_AGO),
+        "pools": pools_of(max(len(models), 1), max(len(regions), 1)),
+        "network_ps": np.zeros((max(len(regions), 1),) * 2, np.int64),
         "seen_running": np.full((1, 1), -1, np.int32),
         "seen_outlived": np.zeros((1, 1), np.int64),
     }
@@ -134,6 +140,8 @@ def blank_of(same: SameFleet, models: tuple[str, ...], window: int) -> Blank:
         "size": size,
         "slots": slots,
         "leaves": leaves,
+        "region_count": max(len(regions), 1),
+        "pool_count": max(len(models), 1) * max(len(regions), 1),
     }
     write_head(head, values)
     return Blank(
@@ -157,6 +165,13 @@ def tenants_of(count: int) -> np.ndarray:
     return tenants
 
 
+def pools_of(models: int, regions: int) -> np.ndarray:
+    """Pools that have done nothing yet."""
+    pools = np.zeros((models, regions), POOL_DTYPE)
+    pools["root"] = pools["tail"] = -1
+    return pools
+
+
 def lines_of(size: int, tenants: int) -> np.ndarray:
     """Empty lines of tenants at instances."""
     lines = np.zeros((size, tenants), LINE_DTYPE)
@@ -165,7 +180,10 @@ def lines_of(size: int, tenants: int) -> np.ndarray:
 
 
 def _write_instances(
-    instances: np.ndarray, fleet: Sequence[EngineConfig], models: Sequence[str]
+    instances: np.ndarray,
+    fleet: Sequence[EngineConfig],
+    models: Sequence[str],
+    regions: Sequence[str],
 ) -> np.ndarray:
     """Write each instance's limits and costs, and give the step times that they point at."""
     kinds = tuple(dict.fromkeys((e.cost, e.max_num_seqs, e.max_batched_tokens) for e in fleet))
@@ -183,6 +201,7 @@ def _write_instances(
             row[name] = getattr(engine, name)
         row["batching"] = BATCHING.index(engine.batching)
         row["model"] = list(models).index(engine.model) if engine.model else -1
+        row["region"] = regions.index(engine.region)
     return packed
 
 
@@ -210,7 +229,7 @@ def _step_times(
 
 def _engines(fleet: Sequence[EngineConfig], schedulers: Sequence[Scheduler]) -> np.ndarray:
     size = len(fleet)
-    engines = np.zeros(size + 3, ENGINE_DTYPE)
+    engines = np.zeros(size + 4, ENGINE_DTYPE)
     for name in ("root", "tail", "front", "line_root", "line_tail", "aside"):
         engines[name] = -1
     for row, engine in zip(engines, fleet, strict=False):
@@ -227,7 +246,7 @@ def _engines(fleet: Sequence[EngineConfig], schedulers: Sequence[Scheduler]) -> 
         if engine.scheduler.kind == "tenant" and engine.scheduler.rank is not None:
             row["root"] = 0  # active tenants
     engines["kind"][size] = engines["kind"][size + 2] = LISTED
-    engines["kind"][size + 1] = KEYED
+    engines["kind"][size + 1] = engines["kind"][size + 3] = KEYED
     return engines
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from envs.simulator.blank import LONG_AGO, SameFleet, blank_of, lines_of, tenants_of
-from envs.simulator.config import EngineConfig, Outage, RateLimit
+from envs.simulator.config import Backlog, EngineConfig, Outage, RateLimit
 from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import (
     INTERACTION_DTYPE,
@@ -17,6 +17,7 @@ from envs.simulator.layout import (
     NEVER,
     OUTAGE_DTYPE,
     PREFIX_DTYPE,
+    PS_PER_S,
     REQUEST_DTYPE,
     TRAITS_DTYPE,
     UNFINISHED,
@@ -34,6 +35,7 @@ class Columns:
     predicted: np.ndarray
     tier: np.ndarray | int = 0
     model: np.ndarray | int = -1
+    region: np.ndarray | int = 0
     deadline_ps: np.ndarray | int = NEVER
     priority: np.ndarray | int = 0
     tenant: np.ndarray | int = 0
@@ -61,11 +63,16 @@ class Options:
     window: int = 1
     slo_ps: tuple[int, int, int] = (NEVER, NEVER, NEVER)
     models: Sequence[str] = ()
+    regions: Sequence[str] = ("",)
     closed_loop: bool = False
     rate_limit: RateLimit | None = None
     gate: Gate | None = None
     retry: Retry = field(default_factory=Retry)
     outages: Sequence[Outage] = ()
+    backlog: Backlog | None = None
+    tier_limits_ps: tuple[int, int, int] = (NEVER, NEVER, NEVER)
+    network_ps: np.ndarray | None = None
+    elastic: bool = False
     poll_ps: int = 0
     overrun_tokens: int = 1
     overrun_percent: int = 0
@@ -80,7 +87,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
             range.
     """
     _check(fleet, options)
-    blank = blank_of(SameFleet(tuple(fleet)), tuple(options.models), options.window)
+    codes = tuple(options.models), tuple(options.regions)
+    blank = blank_of(SameFleet(tuple(fleet)), *codes, options.window)
     gate = options.gate
     traited = blank.traited or options.closed_loop or options.rate_limit is not None
     traited = traited or gate is not None
@@ -117,7 +125,8 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
     arrays, addresses = blank.block.copy()
     # What comes back, from a failed instance or to the gate, goes to its place, which a list has
     # no way to.
-    if options.router_sjf or options.outages or gate is not None:
+    comes_back = options.outages or options.elastic or options.network_ps is not None
+    if options.router_sjf or comes_back or options.backlog is not None or gate is not None:
         arrays["engines"]["kind"][len(fleet)] = KEYED
     if options.poll_ps > 0:
         for name in ("running", "outlived", "instances"):
@@ -136,6 +145,9 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "gated": int(gate is not None),
         "looks": int(gate is not None and gate.look is not None),
         "pause_ps": NEVER,
+        "elastic": int(options.elastic),
+        "pooled": int(options.elastic or options.backlog is not None),
+        "remote": int(options.network_ps is not None and bool(np.any(options.network_ps > 0))),
         "traited": int(traited),
         "closed": int(options.closed_loop or gate is not None),
         "overrun_tokens": max(options.overrun_tokens, 1),
@@ -152,12 +164,29 @@ def build_state(columns: Columns, fleet: Sequence[EngineConfig], options: Option
         "prefix_count": prefixes,
     }
     write_head(head, values)
+    _write_backlog(arrays["backlog"][0], options)
+    if options.network_ps is not None:
+        arrays["network_ps"][:] = options.network_ps
     if gate is not None:
         gate.write(arrays["gate"][0])
         options.retry.write(arrays["gate"][0])
-    state = State(head, arrays | own, blank.schedulers, gate)
+    patterns = None
+    if options.elastic:
+        size = len(fleet)
+        patterns = {name: arrays[name][:size].copy() for name in ("instances", "engines")}
+    state = State(head, arrays | own, blank.schedulers, gate, patterns)
     state.bind({name: at for name, at in addresses.items() if name not in own})
     return state
+
+
+def _write_backlog(row: np.void, options: Options) -> None:
+    rules = options.backlog or Backlog()
+    row["on"] = int(options.backlog is not None)
+    for name in ("low", "middle", "at_low", "at_middle"):
+        row[name] = getattr(rules, name)
+    row["promote_ps"] = NEVER if rules.promote_s > 9e6 else round(rules.promote_s * PS_PER_S)
+    for tier, limit in enumerate(options.tier_limits_ps):
+        row[f"limit_{tier}_ps"] = limit
 
 
 def _binding_limit(rate_limit: RateLimit | None, tenant: np.ndarray) -> int:
@@ -181,6 +210,12 @@ def _check(fleet: Sequence[EngineConfig], options: Options) -> None:
             raise ValueError(f"{name} must be a whole number from {least} to {most}, not {value}")
     if options.interval_ps < 0 or options.poll_ps < 0:
         raise ValueError("the decision interval and the poll interval must not be negative")
+    if options.elastic and options.outages:
+        raise ValueError(
+            "outages and elastic=True can't go together: let instances fail with ElasticFleet.fail"
+        )
+    if options.backlog is not None and options.gate is not None:
+        raise ValueError("a backlog and an admission policy can't go together")
     schedulers = {engine.scheduler for engine in fleet}
     if len(schedulers) > 1 and any(scheduler.charge is not None for scheduler in schedulers):
         raise ValueError(
@@ -216,7 +251,7 @@ def _new_request(alike: tuple[tuple[str, int], ...]) -> np.ndarray:
 def _requests(columns: Columns, options: Options) -> np.ndarray:
     alike = [(name, getattr(options, name)) for name in ("overrun_tokens", "overrun_percent")]
     given = {}
-    for name in ("arrival_ps", "prompt", "predicted", "tier", "model"):
+    for name in ("arrival_ps", "prompt", "predicted", "tier", "model", "region"):
         value = getattr(columns, name)
         if isinstance(value, int):
             alike.append((name, value))

@@ -38,8 +38,8 @@ def columns_of(
     tenant_weights: np.ndarray | None = None,
     typical: np.ndarray | None = None,
     interaction_costs: np.ndarray | None = None,
-) -> tuple[Columns, tuple[str, ...]]:
-    """Columns of a table for a fleet, and the models that their codes stand for.
+) -> tuple[Columns, tuple[str, ...], tuple[str, ...]]:
+    """Columns of a table for a fleet, and the models and regions that their codes stand for.
 
     Only columns that the table was given are looked at; the others keep their defaults, and no
     memory.
@@ -49,6 +49,7 @@ def columns_of(
     """
     given: Any = table.given
     models, codes = _models(table, fleet)
+    regions, places = _regions(table, fleet)
     optional: dict[str, Any] = {}
     for name in ("tenant", "application"):
         if name in given:
@@ -90,11 +91,12 @@ def columns_of(
         output=np.asarray(table.output_tokens),
         predicted=np.maximum(np.asarray(table.predicted_output_tokens), 1),
         model=codes,
+        region=places,
         think_ps=_think_ps(think_s, len(table)),
         tenant_weights=tenant_weights,
         **optional,
     )
-    return columns, models
+    return columns, models, regions
 
 
 def _models(
@@ -106,10 +108,34 @@ def _models(
     labels = table.model
     asked = [name for name in labels.names if name not in _ANY_MODEL]
     names = tuple(dict.fromkeys([*(e.model for e in fleet if e.model), *asked]))
-    if len(names) >= 2**15:
+    if len(names) >= 2**7:
         raise ValueError(f"{len(names)} models are more than the simulator tells apart")
     place = np.array([names.index(n) if n in names else -1 for n in labels.names], np.int64)
     return names, place[labels.codes]
+
+
+def _regions(
+    table: RequestTable, fleet: Sequence[EngineConfig]
+) -> tuple[tuple[str, ...], np.ndarray | int]:
+    """Names of the fleet's regions, and each request's place among them."""
+    names = tuple(dict.fromkeys(engine.region for engine in fleet))
+    if len(names) >= 2**7:
+        raise ValueError(f"{len(names)} regions are more than the simulator tells apart")
+    if len(names) <= 1:
+        return names, 0
+    if "region" not in table.given:
+        raise ValueError(
+            f"the fleet stands in several regions ({', '.join(names)}), and the requests name "
+            "none: add a column region"
+        )
+    unknown = [name for name in table.region.names if name not in names]
+    if unknown:
+        raise ValueError(
+            f"requests come from regions without an instance: {', '.join(unknown)}; the fleet has "
+            f"{', '.join(names)}"
+        )
+    place = np.array([names.index(name) for name in table.region.names], np.int64)
+    return names, place[table.region.codes]
 
 
 def _think_ps(think_s: float | np.ndarray, count: int) -> np.ndarray | int:

@@ -65,6 +65,7 @@ class EngineConfig:
         skip_ahead: Waiting requests that do not fit which an admission may pass over to try those
             behind them; 0 stops at the first (head of line, as the published systems do).
         model: Model that the instance serves; an empty name serves any.
+        region: Region that it stands in.
         name: Label in reports.
         gpus: GPUs that the instance occupies.
         price_per_hour: Dollars per hour for the whole instance, NaN where unknown.
@@ -88,6 +89,7 @@ class EngineConfig:
     intake_per_iteration: int = 0
     skip_ahead: int = 0
     model: str = ""
+    region: str = ""
     name: str = ""
     gpus: int = 1
     price_per_hour: float = 0.0
@@ -154,6 +156,39 @@ class RateLimit:
             raise ValueError(
                 f"requests_per_minute must be from 1 to 2^20, not {self.requests_per_minute}"
             )
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Requests of the tier NIW wait for room (docs/simulator.md, "Elastic fleets").
+
+    Published by SageServe (arXiv:2502.14617): below 60 % of KV in use one is released, below 50 %
+    two, and one that is older than 10 h has the priority of interactive ones.
+
+    Attributes:
+        low: Share of the pool's KV in use below which `at_low` are released at a signal.
+        middle: Share below which `at_middle` are.
+        at_low: Requests.
+        at_middle: Requests.
+        promote_s: Age in seconds at which one is released whatever the use.
+
+    Raises:
+        ValueError: An option is out of range.
+    """
+
+    low: float = 0.5
+    middle: float = 0.6
+    at_low: int = 2
+    at_middle: int = 1
+    promote_s: float = 36_000.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.middle:
+            raise ValueError(f"low ({self.low}) must be from 0 to middle ({self.middle})")
+        if min(self.at_low, self.at_middle) < 0 or max(self.at_low, self.at_middle) > 2**20:
+            raise ValueError("a signal releases from 0 to 2^20 requests")
+        if not self.promote_s >= 0:
+            raise ValueError(f"promote_s must not be negative, and is {self.promote_s}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from envs.simulator import queues, tenants
 from envs.simulator.admission import fits, reject_at
-from envs.simulator.batch import enqueue, generated_at, join_counts, leave
+from envs.simulator.batch import enqueue, generated_at, join_counts, leave, leave_counts
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
 from envs.simulator.jit import compiled, inlined
@@ -48,11 +48,14 @@ def take_in(s: Any, i: int, most: int) -> None:
 
 @compiled
 def _cut(s: Any, i: int, least: int) -> int:
-    """First iteration of the stretch that ends now or later, and is the `least`-th or later."""
+    """First iteration of the stretch that ends now or later, and is the `least`-th or later.
+
+    After a change of the fleet, the iterations that begin at this instant have begun: later.
+    """
     inst = instance(s, i)
     elapsed = s.now_ps - inst.stretch_start_ps
     cut = iterations_within(inst.step_ps, inst.step_growth_ps, elapsed)
-    if duration(inst.step_ps, inst.step_growth_ps, cut) < elapsed:
+    if duration(inst.step_ps, inst.step_growth_ps, cut) < elapsed + s.changed:
         cut += 1
     return max(cut, least)
 
@@ -119,7 +122,10 @@ def receive(s: Any, i: int, r: int) -> None:
 
 @compiled
 def strip(s: Any, i: int) -> int:
-    """Take every request from instance i, which fails; they come as a list, by `right`."""
+    """Take every request from instance i, which fails; they come as a list, by `right`.
+
+    Those that are under way to it go on.
+    """
     inst, eng, requests = instance(s, i), engine(s, i), running(s, i)
     first, done = -1, 0
     if inst.stretch_batch > 0:
@@ -139,6 +145,7 @@ def strip(s: Any, i: int) -> int:
     while eng.queued > 0:
         r = queues.pop_any(s, i)
         eng.queued -= 1
+        leave_counts(s, i, r)
         if s.tracked == 1:
             tenants.count_waiting(s, r, -1)
         if eng.caches == 1:
@@ -148,13 +155,11 @@ def strip(s: Any, i: int) -> int:
     while eng.line_root >= 0:
         r = eng.line_root
         eng.line_root = request(s, r).right
+        leave_counts(s, i, r)
         request(s, r).right = first
         first = r
     inst.iteration += done
     eng.charged = inst.iteration
-    inst.waiting = 0
-    inst.waiting_tokens = 0
-    inst.waiting_predicted = 0
     inst.decoding = 0
     inst.short = 0
     inst.medium = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.simulator import cache, gateway, queues
+from envs.simulator import cache, gateway, pools, queues, transit
 from envs.simulator.dispatch import strip, take_in
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
@@ -13,6 +13,7 @@ from envs.simulator.layout import NEVER, PS_PER_S, REJECTED_FLEET
 from envs.simulator.memory import (
     all_requests,
     all_running,
+    backlog,
     ended,
     engine,
     event_ps,
@@ -30,7 +31,7 @@ from envs.simulator.memory import (
     winner,
 )
 from envs.simulator.outcomes import note_turned_away
-from envs.simulator.router_queue import fits_some, join_router_queue
+from envs.simulator.router_queue import fits_some, join_router_queue, place_for
 from envs.simulator.view import iterations_done
 
 _AREA_LIMIT = 2.0**62
@@ -39,7 +40,7 @@ _AREA_LIMIT = 2.0**62
 @inlined
 def pass_time(s: Any, time_ps: int) -> None:
     """Move the clock; the integral of requests in the system is exact until it would overflow."""
-    dt, system = time_ps - s.now_ps, s.queued + s.at_instances
+    dt, system = time_ps - s.now_ps, s.queued + s.at_instances + s.backlogged
     # A float product tells whether the exact one fits; a division would cost more than the rest.
     area = float(dt) * system
     if s.area_ps + area < _AREA_LIMIT:
@@ -61,8 +62,12 @@ def _arrive(s: Any, r: int) -> None:
         all_seen = seen_requests(s)
         all_seen[r] = row
     if fits_some(s, r):
+        if s.pooled == 1 and (s.gated == 0 or traits(s, r).logged_ps < 0):
+            pools.note_arrival(s, r)
         if s.gated == 1:
             gateway.come(s, r)
+        elif s.pooled == 1 and row.tier == pools.LAST_TIER and backlog(s).on == 1:
+            pools.hold_back(s, r)
         else:
             join_router_queue(s, r)
     else:
@@ -70,6 +75,18 @@ def _arrive(s: Any, r: int) -> None:
         s.rejected += 1
         if s.gated == 1:
             note_turned_away(s, r)
+
+
+@compiled
+def _ticks(s: Any, time_ps: int) -> bool:
+    """Whether the clock of decisions goes on, where the next other thing happens at a time.
+
+    Where nothing is left to happen, the router holds, and no instance can take the head of its
+    queue, an elastic fleet waits for its caller.
+    """
+    if s.elastic == 0 or time_ps < NEVER or s.held == 0:
+        return True
+    return place_for(s, engine(s, s.size).root) >= 0
 
 
 @inlined
@@ -80,11 +97,13 @@ def next_time(s: Any) -> int:
         time = min(time, request(s, s.next_arrival).arrival_ps)
     if s.closed == 1 and engine(s, s.size + 1).root >= 0:
         time = min(time, request(s, engine(s, s.size + 1).root).key)
+    if s.remote == 1 and engine(s, s.size + 3).root >= 0:
+        time = min(time, request(s, engine(s, s.size + 3).root).key)
     if s.next_outage < s.outage_count:
         time = min(time, outage(s, s.next_outage).time_ps)
     if s.poll_ps > 0 and s.stale == 1:
         time = min(time, (s.now_ps // s.poll_ps + 1) * s.poll_ps)
-    if s.interval_ps > 0 and s.queued > 0:
+    if s.interval_ps > 0 and s.queued > 0 and _ticks(s, time):
         tick = (s.now_ps + s.interval_ps - 1) // s.interval_ps * s.interval_ps
         if tick <= s.last_tick_ps:
             tick = s.last_tick_ps + s.interval_ps
@@ -93,7 +112,8 @@ def next_time(s: Any) -> int:
 
 
 @compiled
-def _fail(s: Any, i: int) -> None:
+def fail(s: Any, i: int) -> None:
+    """Lose everything at instance i; the requests come back to the router."""
     r = strip(s, i)
     if engine(s, i).caches == 1:
         cache.forget(s, i)
@@ -115,7 +135,7 @@ def _fail_and_recover(s: Any) -> None:
         change = outage(s, s.next_outage)
         instance(s, change.instance).down = change.down
         if change.down == 1:
-            _fail(s, change.instance)
+            fail(s, change.instance)
         s.next_outage += 1
         s.trigger = 1
         s.stale = 1
@@ -185,6 +205,7 @@ def happen(s: Any, time_ps: int) -> None:
     """What happens at an instant before decisions: iterations end, then requests arrive."""
     pass_time(s, time_ps)
     s.trigger = 0
+    s.changed = 0
     times, winners = event_ps(s), winner(s)
     while times[winners[1]] == time_ps:
         i = winners[1]
@@ -198,6 +219,10 @@ def happen(s: Any, time_ps: int) -> None:
         _fail_and_recover(s)
     if s.ended_count > 0:
         _open_ingresses(s)
+    if s.pulls == 1:
+        pools.pull_after_finishes(s)
+    if s.remote == 1:
+        transit.deliver(s)
     if s.closed == 1:
         _arrivals_of_clients(s)
     else:

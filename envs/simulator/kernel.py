@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from envs.simulator import gateway, queues, tenants
+from envs.simulator import gateway, pools, queues, tenants, transit
 from envs.simulator.batch import turn_away
 from envs.simulator.dispatch import receive
 from envs.simulator.instants import happen, next_time, pass_time
@@ -70,6 +70,15 @@ def _stuck(s: Any) -> bool:
 
 
 @compiled
+def begin_anew(s: Any) -> None:
+    """Have the router decide anew at this instant, on a clock at the tick after it."""
+    s.held = 0
+    s.tick_due = 0
+    if s.interval_ps > 0 and s.now_ps % s.interval_ps == 0:
+        s.last_tick_ps = s.now_ps
+
+
+@compiled
 def proceed(s: Any) -> int:
     """Run until a routing decision is due (ROUTE; `candidates` is filled) or all is done (END).
 
@@ -101,13 +110,16 @@ def proceed(s: Any) -> int:
             s.phase = PHASE_NEXT
         if s.more == 1 and s.next_arrival == s.count:
             return REFILL
-        if s.queued + s.at_instances == 0 and _all_arrived(s):
+        if s.queued + s.at_instances + s.backlogged == 0 and _all_arrived(s):
             return END  # an outage still to come changes nothing
         time = next_time(s)
-        if time == NEVER:
-            if not _stuck(s):
-                return END
+        if time == NEVER and _stuck(s):
             s.held = 0
+        elif time == NEVER and (s.elastic == 0 or s.pause_ps == NEVER):
+            if s.backlogged == 0:
+                return END
+            pools.release_all(s)
+            begin_anew(s)
         elif time > s.pause_ps:
             pass_time(s, max(s.pause_ps, s.now_ps))
             return PAUSE
@@ -155,7 +167,10 @@ def carry_out(s: Any, action: int) -> bool:
     s.queued_tokens -= row.prompt + row.generated
     s.queued_predicted -= predicted_remaining(row, row.generated)
     if request_fits(s, r, i):
-        receive(s, i, r)
+        if s.remote == 0:
+            receive(s, i, r)
+        else:
+            transit.dispatch(s, i, r)
     else:
         if s.gated == 1:
             note_turned_away(s, r)

@@ -76,7 +76,7 @@ INSTANCE_DTYPE = _aligned(
         ("step_ps", "i8"),  # duration of the stretch's first iteration
         ("step_growth_ps", "i8"),  # each iteration is longer than the one before by this
         ("stretch_batch", "i4"),  # decodes that get a token in each iteration of the stretch
-        ("down", "i4"),  # 1 from a failure to its end
+        ("down", "i4"),  # 1 while it is off, 2 while it drains: it takes nothing new
         # Decodes within their predictions, counted at some iteration before `next_outlived`.
         ("within", "i4"),
         ("within_limits", "i8"),  # sum of the iterations at which they outlive them
@@ -96,6 +96,7 @@ INSTANCE_DTYPE = _aligned(
         ("decode_at", "i4"),  # offsets of the step-time tables
         ("prefill_at", "i4"),
         ("sequence_at", "i4"),
+        ("region", "i4"),  # code
     ]
 )
 
@@ -161,7 +162,8 @@ REQUEST_DTYPE = _aligned(
         ("instance", "i4"),
         ("overrun_tokens", "i2"),  # predicted to remain once the prediction is outlived
         ("overrun_percent", "i2"),  # the same, in percent of the tokens generated
-        ("model", "i2"),  # code, -1 = any
+        ("model", "i1"),  # code, -1 = any
+        ("region", "i1"),  # code of where it comes from
         ("status", "i1"),
         ("tier", "i1"),  # service tier: 0 IW-F, 1 IW-N, 2 NIW
     ]
@@ -310,13 +312,42 @@ GATE_DTYPE = _aligned(
     ]
 )
 
+# A model in a region.
+POOL_DTYPE = _aligned(
+    [
+        ("root", "i4"),  # its backlog, -1 = empty
+        ("tail", "i4"),
+        ("count", "i8"),
+        ("finishes", "i8"),  # requests that finished at its instances at this instant
+        # Sums so far, of requests that come from the region.
+        ("arrived", "i8"),
+        ("prompt_tokens", "i8"),
+        ("output_tokens", "i8"),  # of those that finished
+        *[(f"finished_{tier}", "i8") for tier in range(3)],
+        *[(f"in_time_{tier}", "i8") for tier in range(3)],
+    ]
+)
+
+# What holds for all pools.
+BACKLOG_DTYPE = _aligned(
+    [
+        ("on", "i8"),  # requests of the last tier wait in backlogs
+        ("low", "f8"),  # share of KV in use below which `at_low` are released
+        ("middle", "f8"),  # and below which `at_middle` are
+        ("at_low", "i8"),
+        ("at_middle", "i8"),
+        ("promote_ps", "i8"),  # age at which one is released, and is of the middle tier
+        *[(f"limit_{tier}_ps", "i8") for tier in range(3)],  # of TTFT, of the last tier of E2E
+    ]
+)
+
 OUTAGE_DTYPE = _aligned([("time_ps", "i8"), ("instance", "i8"), ("down", "i8")])
 
 # Arrays of a simulation of N instances, R requests and T tenants, besides its head. Those of an
 # option that is off have one row.
 ARRAYS = {
     "instances": INSTANCE_DTYPE,  # (N,)
-    "engines": ENGINE_DTYPE,  # (N + 3,); then router queue, clients, and calls at the gate
+    "engines": ENGINE_DTYPE,  # (N + 4,); then router queue, clients, calls at the gate, under way
     "requests": REQUEST_DTYPE,  # (R,)
     "output": np.dtype("i4"),  # (R,) true output tokens
     "running": np.dtype("i4"),  # (N, S) requests in decode (a heap by finish), then in prefill
@@ -341,6 +372,9 @@ ARRAYS = {
     "interactions": INTERACTION_DTYPE,
     "gate": GATE_DTYPE,  # (1,)
     "outages": OUTAGE_DTYPE,  # in order of time
+    "pools": POOL_DTYPE,  # (models, regions)
+    "backlog": BACKLOG_DTYPE,  # (1,)
+    "network_ps": np.dtype("i8"),  # (regions, regions) one way, from a request to an instance
     "seen_instances": INSTANCE_DTYPE,  # (N,) at the router's last look
     "seen_requests": REQUEST_DTYPE,  # (R,)
     "seen_running": np.dtype("i4"),  # (N, S)
@@ -400,6 +434,12 @@ HEAD_DTYPE = _aligned(
         ("gated", "i8"),  # there is an admission policy
         ("looks", "i8"),  # it looks at the next call of a waiting queue
         ("pause_ps", "i8"),  # nothing beyond this time happens
+        ("elastic", "i8"),  # whoever runs it changes the fleet at pauses
+        ("pooled", "i8"),  # pools are kept account of
+        ("remote", "i8"),  # some requests are under way for a while
+        ("backlogged", "i8"),  # requests in backlogs
+        ("pulls", "i8"),  # some request finished at this instant
+        ("changed", "i8"),  # the fleet was changed at this instant, after all else
         ("open_interactions", "i8"),  # with a call in a waiting queue or in service
         ("ingress", "i8"),  # some instance has an ingress
         ("overrun_tokens", "i8"),  # at least 1
@@ -421,6 +461,8 @@ HEAD_DTYPE = _aligned(
         ("window", "i8"),
         ("tenant_count", "i8"),
         ("prefix_count", "i8"),
+        ("region_count", "i8"),
+        ("pool_count", "i8"),
         # Addresses of the arrays of State.
         *[(f"{name}_at", "i8") for name in ARRAYS],
     ]

@@ -16,6 +16,7 @@ from numba.np.arrayobj import populate_array
 
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import (
+    BACKLOG_DTYPE,
     ENGINE_DTYPE,
     GATE_DTYPE,
     HEAD_DTYPE,
@@ -23,6 +24,7 @@ from envs.simulator.layout import (
     INTERACTION_DTYPE,
     LINE_DTYPE,
     OUTAGE_DTYPE,
+    POOL_DTYPE,
     PREFIX_DTYPE,
     REQUEST_DTYPE,
     SCHEDULER_DTYPE,
@@ -117,6 +119,8 @@ _scheduler_at = record_at(SCHEDULER_DTYPE)
 _outage_at = record_at(OUTAGE_DTYPE)
 _interaction_at = record_at(INTERACTION_DTYPE)
 _gate_at = record_at(GATE_DTYPE)
+_pool_at = record_at(POOL_DTYPE)
+_backlog_at = record_at(BACKLOG_DTYPE)
 _instances_at = array_at(INSTANCES)
 _requests_at = array_at(REQUESTS)
 _int32_at = array_at(INT32_1D)
@@ -254,6 +258,30 @@ def interaction(s: Any, k: int) -> Any:
 def gate(s: Any) -> Any:
     """Row of the admission policy."""
     return _gate_at(s.gate_at, 0)
+
+
+@compiled
+def pool(s: Any, model: int, region: int) -> Any:
+    """Row of the pool of a model in a region; codes below 0 count as 0."""
+    return _pool_at(s.pools_at, max(model, 0) * s.region_count + max(region, 0))
+
+
+@compiled
+def pool_number(s: Any, number: int) -> Any:
+    """Row of a pool by its number."""
+    return _pool_at(s.pools_at, number)
+
+
+@compiled
+def backlog(s: Any) -> Any:
+    """What holds for all backlogs."""
+    return _backlog_at(s.backlog_at, 0)
+
+
+@compiled
+def network_ps(s: Any, source: int, target: int) -> int:
+    """Time that a request of one region takes to an instance of another."""
+    return _int64_at(s.network_ps_at, s.region_count**2)[source * s.region_count + target]
 
 
 @compiled

@@ -36,6 +36,7 @@ from envs.simulator.memory import (
     table,
 )
 from envs.simulator.stretch import duration
+from envs.simulator.transit import note_drained
 
 _ANY = 1 << 62
 """More iterations than a stretch can have."""
@@ -218,3 +219,5 @@ def plan(s: Any, i: int) -> None:
         _plan_chunked(s, i)
     else:
         _plan_prefill_first(s, i)
+    if inst.down == 2:
+        note_drained(s, i)

@@ -34,7 +34,7 @@ def request_fits(s: Any, r: int, i: int) -> bool:
 @inlined
 def fits_some(s: Any, r: int) -> bool:
     """Whether some instance of the fleet can ever serve the request."""
-    if s.models == 0:
+    if s.models == 0 and s.elastic == 0:
         return request(s, r).prompt + output(s)[r] - 1 <= s.largest_request
     for i in range(s.size):
         if request_fits(s, r, i):

@@ -11,12 +11,19 @@ import numpy as np
 from envs.simulator import kernel
 from envs.simulator.build import Options, build_state
 from envs.simulator.columns import columns_of, seconds_to_ps
-from envs.simulator.config import QUEUE_ORDERS, EngineConfig, Outage, QueueOrder, RateLimit
+from envs.simulator.config import (
+    QUEUE_ORDERS,
+    Backlog,
+    EngineConfig,
+    Outage,
+    QueueOrder,
+    RateLimit,
+)
 from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import PS_PER_S, ROUTE
 from envs.simulator.policy import RoutingPolicy
 from envs.simulator.result import Result, counters_of, summary_of
-from envs.simulator.state import State
+from envs.simulator.state import PATTERN, State
 
 if TYPE_CHECKING:
     from envs.workloads import RequestTable
@@ -41,6 +48,27 @@ def _interval_ps(seconds: float, what: str) -> int:
     return interval
 
 
+def _network_ps(
+    network_s: Mapping[tuple[str, str], float] | None, regions: Sequence[str]
+) -> np.ndarray | None:
+    """(R, R) one way, by names of source and target.
+
+    Raises:
+        ValueError: A region is unknown, or a time is out of range.
+    """
+    if network_s is None:
+        return None
+    found = np.zeros((len(regions), len(regions)), np.int64)
+    for (source, target), seconds in network_s.items():
+        for name in (source, target):
+            if name not in regions:
+                raise ValueError(f"network_s names the region {name!r}; the fleet has {regions}")
+        if not 0 <= seconds <= LONGEST_INTERVAL_S:
+            raise ValueError(f"network_s of {source} to {target} must be from 0 s, not {seconds}")
+        found[regions.index(source), regions.index(target)] = seconds_to_ps(seconds)
+    return found
+
+
 class Simulation:
     """One simulation of a fleet that serves a request table, stepped decision by decision.
 
@@ -60,6 +88,11 @@ class Simulation:
         gate: Admission policy.
         retry: What clients do with a call that it turns away.
         outages: Instances that fail and come back.
+        backlog: Whether, and when, requests of the tier NIW wait for room.
+        tier_slo_s: Limits by tier in seconds, of TTFT, and of E2E for NIW, which pools count by.
+        network_s: Seconds one way from the region of a request to that of an instance, by both;
+            pairs that are not named take none.
+        elastic: Whether the caller changes the fleet at pauses (`ElasticFleet`).
         poll_interval_s: Seconds between the router's looks at the instances; 0 sees them live.
         overrun_tokens: Output tokens that a request which has outlived its prediction is taken
             to have still to come.
@@ -91,6 +124,10 @@ class Simulation:
         gate: Gate | None = None,
         retry: Retry | None = None,
         outages: Sequence[Outage] = (),
+        backlog: Backlog | None = None,
+        tier_slo_s: tuple[float, float, float] = (1.0, 60.0, 86_400.0),
+        network_s: Mapping[tuple[str, str], float] | None = None,
+        elastic: bool = False,
         poll_interval_s: float = 0.0,
         overrun_tokens: int = 1,
         overrun_percent: int = 0,
@@ -114,7 +151,11 @@ class Simulation:
             self.require_predictions(f"the admission policy {gate.name!r}")
         if gate is not None and more:
             raise ValueError("an admission policy needs the whole table: it can't be streamed")
-        columns, models = columns_of(
+        if more and (backlog is not None or network_s is not None or elastic):
+            raise ValueError(
+                "backlogs, networks and elastic fleets need the whole table: they can't be streamed"
+            )
+        columns, self.models, self.regions = columns_of(
             table, self.fleet, think_s, weights, tenant_weights, typical, interaction_costs
         )
         options = Options(
@@ -122,12 +163,21 @@ class Simulation:
             interval_ps=_interval_ps(decision_interval_s, "decision"),
             window=window,
             slo_ps=(seconds_to_ps(slo_s[0]), seconds_to_ps(slo_s[1]), seconds_to_ps(slo_s[2])),
-            models=models,
+            models=self.models,
+            regions=self.regions,
             closed_loop=closed_loop,
             rate_limit=rate_limit,
             gate=gate,
             retry=retry or Retry(),
             outages=outages,
+            backlog=backlog,
+            tier_limits_ps=(
+                seconds_to_ps(tier_slo_s[0]),
+                seconds_to_ps(tier_slo_s[1]),
+                seconds_to_ps(tier_slo_s[2]),
+            ),
+            network_ps=_network_ps(network_s, self.regions),
+            elastic=elastic,
             poll_ps=_interval_ps(poll_interval_s, "poll"),
             overrun_tokens=overrun_tokens,
             overrun_percent=overrun_percent,
@@ -184,17 +234,8 @@ class Simulation:
         Raises:
             ValueError: The admission policy asks, which only an environment can answer.
         """
-        self._refuse_questions()
+        self.check_router(router)
         if isinstance(router, RoutingPolicy):
-            if router.oracle and not np.array_equal(
-                self.table.predicted_output_tokens, self.table.output_tokens
-            ):
-                raise ValueError(
-                    f"{router.name} needs the true lengths as predictions: run it with "
-                    "simulate(), or on table.with_predictions(sigma=0)"
-                )
-            if router.uses_prediction:
-                self.require_predictions(f"the router {router.name}")
             parameters = np.asarray(router.parameters, np.float64)
             memory = router.memory(len(self.fleet), seed)
             kernel.run(self.state.head, router.compiled, parameters, memory)
@@ -207,23 +248,53 @@ class Simulation:
             self.apply(router(now, *views, parameters, memory))
         return self.result(getattr(router, "__name__", "callable"))
 
+    def check_router(self, router: Router) -> None:
+        """Refuse a router that lacks what it needs of this simulation.
+
+        Raises:
+            ValueError: It needs predictions or true lengths, or an admission policy asks.
+        """
+        self._refuse_questions()
+        if not isinstance(router, RoutingPolicy):
+            return
+        if router.oracle and not np.array_equal(
+            self.table.predicted_output_tokens, self.table.output_tokens
+        ):
+            raise ValueError(
+                f"{router.name} needs the true lengths as predictions: run it with "
+                "simulate(), or on table.with_predictions(sigma=0)"
+            )
+        if router.uses_prediction:
+            self.require_predictions(f"the router {router.name}")
+
     def result(self, router: str = "") -> Result:
         """What has happened so far; warns once of use outside a cost model's fitted range."""
-        self._check_ranges()
+        self.check_ranges()
         return Result.of(self.state, self.table, self.fleet, router)
 
     def summary(self) -> dict[str, float]:
         """`result().summary()`, without a copy of the requests."""
-        self._check_ranges()
+        self.check_ranges()
         requests = self.state.arrays["requests"]
         return summary_of(requests, self.table, self.fleet, counters_of(self.state))
 
-    def _check_ranges(self) -> None:
+    def check_ranges(self) -> None:
+        """Warn once of use outside a cost model's fitted range."""
         requests = self.state.arrays["requests"]
         admitted = requests["admit_ps"] >= 0
         most = int(((requests["prompt"] + requests["generated"]) * admitted).max(initial=0))
-        for engine, row in zip(self.fleet, self.state.arrays["engines"], strict=False):
-            engine.cost.check_range(int(row["most_decoding"]), int(row["most_prefill"]), most)
+        for i, row in enumerate(self.state.arrays["engines"][: len(self.fleet)]):
+            cost = self.serving(i).cost
+            cost.check_range(int(row["most_decoding"]), int(row["most_prefill"]), most)
+
+    def serving(self, i: int) -> EngineConfig:
+        """Configuration that instance i has now: its own, unless it was converted to another's."""
+        if self.state.patterns is None:
+            return self.fleet[i]
+        like = [*PATTERN["instances"]]
+        row, patterns = self.state.arrays["instances"][i], self.state.patterns["instances"]
+        order = [i, *range(len(self.fleet))]
+        return next(self.fleet[j] for j in order if row[like].item() == patterns[j][like].item())
 
     def _refuse_questions(self) -> None:
         gate = self.state.gate

@@ -20,6 +20,22 @@ _ADDRESSES = slice(-len(ARRAYS), None)
 assert HEAD_DTYPE.itemsize == 8 * len(_WORD)
 
 
+PATTERN = {
+    "instances": (
+        *("kv_capacity", "watermark", "room", "max_num_seqs", "max_batched_tokens", "batching"),
+        *("model", "context_ps", "mixed_context_ps", "attention_ps", "prefill_tail_ps"),
+        *("decode_at", "prefill_at", "sequence_at"),
+    ),
+    "engines": (
+        *("intake", "decode_steps", "admission", "block", "adapter_tokens", "caches", "skip"),
+    ),
+}
+"""Fields of an instance that depend on the model that it serves."""
+
+Patterns = dict[str, np.ndarray]
+"""(N,) rows of `instances` and `engines` as the fleet was given."""
+
+
 @dataclass(frozen=True)
 class State:
     """One simulation: its head and the arrays that the head points at."""
@@ -28,6 +44,7 @@ class State:
     arrays: dict[str, np.ndarray]  # by the names of ARRAYS
     schedulers: tuple[Scheduler, ...]
     gate: Gate | None = None
+    patterns: Patterns | None = None  # where instances can take over each other's
 
     @classmethod
     def of(
@@ -36,12 +53,13 @@ class State:
         arrays: dict[str, np.ndarray],
         schedulers: tuple[Scheduler, ...],
         gate: Gate | None = None,
+        patterns: Patterns | None = None,
     ) -> State:
         """Point the head at the arrays, and the policies' rows at their machine code."""
         # Serialisation loses the flag that a structured dtype is aligned; the layout is the same.
         head = head.view(HEAD_DTYPE)
         arrays = {name: arrays[name].view(dtype) for name, dtype in ARRAYS.items()}
-        state = cls(head, arrays, schedulers, gate)
+        state = cls(head, arrays, schedulers, gate, patterns)
         state.bind()
         return state
 
@@ -68,13 +86,13 @@ class State:
     def copy(self) -> State:
         """An independent copy."""
         arrays = {name: _copied(name, array) for name, array in self.arrays.items()}
-        return State.of(self.head.copy(), arrays, self.schedulers, self.gate)
+        return State.of(self.head.copy(), arrays, self.schedulers, self.gate, self.patterns)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> State:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return State.of, (self.head, self.arrays, self.schedulers, self.gate)
+        return State.of, (self.head, self.arrays, self.schedulers, self.gate, self.patterns)
 
     def save(self) -> dict[str, np.ndarray]:
         """A copy of the head and every array by name, and their digest."""
@@ -100,6 +118,7 @@ class State:
                 raise ValueError(f"the saved state is of another simulation: {name} differs")
         if "digest" not in saved or not np.array_equal(_digest(saved), saved["digest"]):
             raise ValueError("the saved state is damaged: its digest is not that of its values")
+        _check_configuration(saved, own, self.patterns)
         _check_indices(saved, own)
         if not np.array_equal(saved["tables"], self.arrays["tables"]):
             raise ValueError("the saved state is of another simulation: its step times differ")
@@ -136,16 +155,19 @@ _SHAPE = (
         "traited",
         "gated",
         "looks",
+        "elastic",
+        "pooled",
+        "remote",
     ),
-    *("outage_count", "poll_ps", "router_order"),
+    *("outage_count", "poll_ps", "router_order", "region_count", "pool_count"),
 )
 # Configuration of an instance that stands in its rows.
 _FIXED = {
     "engines": ("kind", "scheduler", "intake", "admission", "block", "adapter_tokens", "caches"),
-    "requests": ("prompt", "model"),
+    "requests": ("prompt", "model", "region"),
     "instances": (
         *("max_num_seqs", "max_batched_tokens", "batching", "model"),
-        *("decode_at", "prefill_at", "sequence_at"),
+        *("decode_at", "prefill_at", "sequence_at", "region"),
     ),
 }
 
@@ -160,15 +182,32 @@ def _digest(saved: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.frombuffer(digest.digest(), np.uint8)
 
 
+def _check_configuration(
+    saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], patterns: Patterns | None
+) -> None:
+    """Refuse another configuration than that of the fleet, or than any instance of it can have."""
+    for name, fields in _FIXED.items():
+        free = PATTERN.get(name, ()) if patterns is not None else ()
+        fixed = [field for field in fields if field not in free]
+        if any(not np.array_equal(saved[name][f], own[name][f]) for f in fixed):
+            raise ValueError(f"the saved state is damaged: {name} differ in configuration")
+    if patterns is None:
+        return
+    known = set(zip(*_pattern_columns(patterns), strict=True))
+    if not known.issuperset(zip(*_pattern_columns(saved, len(patterns["instances"])), strict=True)):
+        raise ValueError("the saved state is damaged: an instance is like none of the fleet")
+
+
+def _pattern_columns(arrays: Mapping[str, np.ndarray], size: int | None = None) -> list[list[int]]:
+    return [arrays[name][f][:size].tolist() for name, fields in PATTERN.items() for f in fields]
+
+
 def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray]) -> None:
     """Refuse indices out of range, also where the digest was made to fit them."""
     head, instances, engines = saved["head"], saved["instances"], saved["engines"]
     count = len(own["requests"])
     size, slots = own["running"].shape
     leaves, tenants = len(own["winner"]), len(own["tenants"])
-    for name, fields in _FIXED.items():
-        if any(not np.array_equal(saved[name][f], own[name][f]) for f in fields):
-            raise ValueError(f"the saved state is damaged: {name} differ in configuration")
     by_tenant = engines["kind"] == BY_TENANT
     gated = int(head["gated"][0])
     in_service = instances["decoding"] + instances["prefilling"]
@@ -185,6 +224,8 @@ def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
             for field in ("oldest", "latest")
         ),
         engines["aside"],
+        saved["pools"]["root"],
+        saved["pools"]["tail"],
     )
     ranges = [
         *((values, -1, count) for values in requests),

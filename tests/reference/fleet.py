@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from tests.reference.clients import Clients, RateLimit
+from tests.reference.elastic import Backlogs, allowed, change
 from tests.reference.gateway import Gateway
 from tests.reference.instance import ReferenceInstance
+from tests.reference.look import FleetOptions, Look, Policy, ReferenceView
 from tests.reference.request import (
     NEVER,
     REJECTED_FLEET,
@@ -18,42 +19,6 @@ from tests.reference.request import (
     total_tokens,
 )
 from tests.reference.scheduler import Counters, resolve
-
-
-@dataclass(frozen=True)
-class Look:
-    """The instances at one moment; the lists have one entry per instance."""
-
-    running: list[list[tuple[int, int]]]  # (request index, generated) in service, as admitted
-    waiting: list[list[tuple[int, int]]]  # the same of those that wait
-    kv_tokens: list[int]  # sum of p + g in service
-    waiting_tokens: list[int]  # sum of p + g waiting
-    predicted_remaining: list[int]  # sum of it, in service and waiting
-
-
-@dataclass(frozen=True)
-class ReferenceView(Look):
-    """What the policy sees at a decision."""
-
-    now_ps: int
-    candidates: list[int]  # (window,) request indices in queue order, -1 = empty position
-
-
-Policy = Callable[[ReferenceView], int]
-
-
-@dataclass(frozen=True)
-class FleetOptions:
-    """How the router works, and what happens to the fleet."""
-
-    queue_order: str
-    interval_ps: int
-    window: int
-    rate_limit: Any
-    outages: Sequence[tuple[int, int, int]]  # instance, from and to in ps
-    poll_ps: int
-    gate: Any = None
-    retry: Any = None
 
 
 class Fleet:
@@ -85,11 +50,17 @@ class Fleet:
         failures = [(start, i, 1) for i, start, _ in options.outages]
         recoveries = [(end, i, 0) for i, _, end in options.outages]
         self.fleet_events = sorted(failures + recoveries)
+        self.engines = engines
+        self.backlogs = Backlogs(options.elastic.backlog, engines)
+        self.changes = sorted(options.elastic.changes, key=lambda change: change[0])
+        self.pooled: Requests = []  # those that have come to a pool
+        self.finished_now: Requests = []
         self.arrived: Requests = []
         self.queue: Requests = []
         self.served: Requests = []
         self.rejected: Requests = []
         self.held = False
+        self.happens = True  # whether more than changes of the fleet is to happen
         self.last_look = self._look_now()  # Staleness: at time 0, at an empty fleet
         self.changed = False  # whether any instance changed since then
         self.decisions: list[tuple[ReferenceView, int]] = []
@@ -101,17 +72,25 @@ class Fleet:
         while (instant := self._next_instant(now)) is not None:
             self.integral += len(self._in_system()) * (instant - now)
             now = self.counters.now = instant
-            ended = self._end_iterations(now)
-            self._fail_and_recover(now)
-            for instance in ended:
-                self._take_in(instance, instance.engine.intake_per_iteration, now)
-            self._arrivals(now)
-            self._poll(now)
-            self._attend(now)
-            self._decide_while_due(now)
-            self._plan(now)
+            if self.happens:
+                self._happen(now)
+            self._change_fleet(now)
             self._check_conservation()
         assert not self._at_instances(), "stopped with work at hand"
+
+    def _happen(self, now: int) -> None:
+        """All that happens at an instant, in this order."""
+        ended = self._end_iterations(now)
+        self._fail_and_recover(now)
+        for instance in ended:
+            self._take_in(instance, instance.engine.intake_per_iteration, now)
+        self._release(self.backlogs.signal(self.instances, self.finished_now), now)
+        self._deliver(now)
+        self._arrivals(now)
+        self._poll(now)
+        self._attend(now)
+        self._decide_while_due(now)
+        self._plan(now)
 
     def _next_instant(self, now: int) -> int | None:
         if not self._in_system() and self.clients.next_arrival() is None:
@@ -119,33 +98,47 @@ class Fleet:
         interval, poll = self.options.interval_ps, self.options.poll_ps
         instants = [i.busy_until for i in self.instances if i.busy_until != NEVER]
         instants += [time for time, _, _ in self.fleet_events[:1]]
+        instants += [time for instance in self.instances for time, _ in instance.coming]
         if (arrival := self.clients.next_arrival()) is not None:
             instants.append(arrival)
-        if interval > 0 and self.queue:
-            instants.append((now // interval + 1) * interval)
         if poll > 0 and (self._at_instances() or self.changed):
             instants.append((now // poll + 1) * poll)
+        # Elastic fleets: the clock stands still where nothing but holds is left to happen.
+        holds = self.held and self._first_fit() is None
+        if interval > 0 and self.queue and (instants or not holds):
+            instants.append((now // interval + 1) * interval)
         if not instants and self._first_fit() is not None:
             # Rejection: nothing is left to happen, so the hold is lifted at this instant.
             assert self.held, "queued but neither due nor held"
-            self.held = False
+            self.held, self.happens = False, True
             return now
+        self.happens = bool(instants)
+        if self.changes and (not instants or self.changes[0][0] < min(instants)):
+            self.happens = False  # Elastic fleets: nothing but changes at this instant
+            return self.changes[0][0]
+        if not instants and self.backlogs.requests:
+            # Elastic fleets: nothing else is left to happen. A clock decides at its next tick.
+            self._release(self.backlogs.release_all(), now)
+            self.happens = True
+            return now if interval == 0 else self._next_instant(now)
         return min(instants, default=None)
 
     def _first_fit(self) -> int | None:
         """The first instance that is up and fits the head of the router queue, None without."""
         for i, instance in enumerate(self.instances):
-            if self.queue and instance.up and instance.fits(self.queue[0]):
+            if self.queue and instance.takes and instance.fits(self.queue[0]):
                 return i
         return None
 
     def _end_iterations(self, now: int) -> list[ReferenceInstance]:
         """Step 1: every iteration that ends now ends; the instances whose iteration it was."""
         ended = [instance for instance in self.instances if instance.busy_until == now]
+        self.finished_now = []
         for instance in ended:
             finished, completed_prefill = instance.end_iteration(now)
             self.changed = True
             self.served += finished
+            self.finished_now += finished
             for request in finished:
                 self.clients.finished(request, now)
             if finished or completed_prefill:
@@ -180,6 +173,48 @@ class Fleet:
         else:
             instance.queue.enter(request, now)
 
+    def _release(self, released: Requests, now: int) -> None:
+        """Elastic fleets: some of a backlog enter the router queue."""
+        self.queue += released
+        self._sort_queue()
+        if released:
+            self.held = False
+
+    def _deliver(self, now: int) -> None:
+        """Elastic fleets: those that get to their instance now enter there, or turn back."""
+        here = [r for i in self.instances for time, r in i.coming if time == now]
+        for request in sorted(here, key=lambda request: request.index):
+            instance = self.instances[request.instance]
+            instance.coming.remove((now, request))
+            self.held, self.changed = False, True
+            if instance.takes:
+                self._get_there(request, instance, now)
+            else:
+                request.instance, request.dispatch_ps = -1, NEVER
+                self.queue.append(request)
+        self._sort_queue()
+
+    def _change_fleet(self, now: int) -> None:
+        """Elastic fleets: what the caller changes after everything else of this instant."""
+        changed = False
+        while self.changes and self.changes[0][0] == now:
+            _, kind, i, pattern = self.changes[0]
+            self.changes = self.changes[1:]
+            if kind == "pull":
+                self._release(self.backlogs.pull(self.instances, now), now)
+            elif allowed(self.instances[i], kind, self.engines, i, pattern):
+                self.queue += change(self.instances[i], kind, self.engines, i, pattern)
+            else:
+                continue
+            changed = True
+        self._sort_queue()
+        if not changed:
+            return
+        self.held, self.changed = False, True
+        if self.options.interval_ps == 0:
+            self._decide_while_due(now)
+        self._plan(now)
+
     def _arrivals(self, now: int) -> None:
         """Step 2: requests enter the router queue, or are rejected on arrival."""
         for request in self.clients.arrivals(now):
@@ -188,8 +223,14 @@ class Fleet:
             self.held = False
             if not any(instance.fits(request) for instance in self.instances):
                 self._reject(request, REJECTED_FLEET, now)
-            elif self.gateway is not None:
+                continue
+            if request.logged_ps == NEVER:
+                self.pooled.append(request)
+            if self.gateway is not None:
                 self.gateway.come(request, now)
+            elif self.backlogs.holds(request):
+                request.since = now
+                self.backlogs.requests.append(request)
             else:
                 request.since = now
                 self.queue.append(request)
@@ -254,7 +295,7 @@ class Fleet:
         position, target = divmod(action, len(self.instances))
         if 0 <= position < window and position < len(self.queue):
             instance = self.instances[target]
-            if instance.up and instance.serves(self.queue[position]):
+            if instance.takes and instance.serves(self.queue[position]):
                 self._dispatch(self.queue[position], target, now)
                 return
         first = self._first_fit()
@@ -273,11 +314,21 @@ class Fleet:
             self._reject(request, REJECTED_INSTANCE, now)
         else:
             request.dispatch_ps, request.instance = now, target
-            if instance.engine.intake_per_iteration > 0:
-                instance.line.append(request)
+            network = self.options.elastic.network_ps
+            delay = network.get((request.region, instance.engine.region), 0)
+            if delay > 0:
+                instance.coming.append((now + delay, request))
                 self.changed = True
             else:
-                self._enter(request, instance, now)
+                self._get_there(request, instance, now)
+
+    def _get_there(self, request: ReferenceRequest, instance: ReferenceInstance, now: int) -> None:
+        """Ingress: a request stands in line first, where there is one."""
+        if instance.engine.intake_per_iteration > 0:
+            instance.line.append(request)
+            self.changed = True
+        else:
+            self._enter(request, instance, now)
 
     def _reject(self, request: ReferenceRequest, status: int, now: int) -> None:
         """Rejection: no instance and no times after arrival."""
@@ -303,7 +354,7 @@ class Fleet:
         return [request for instance in self.instances for request in instance.requests]
 
     def _in_system(self) -> Requests:
-        return self.queue + self._at_instances()
+        return self.queue + self._at_instances() + self.backlogs.requests
 
     def _check_conservation(self) -> None:
         """Identities: every arrived request is in exactly one place, every tenant counted right."""

@@ -30,22 +30,29 @@ class ReferenceInstance:
 
         The counters, and the interactions that were killed, are the fleet's.
         """
+        self.counters = counters
+        self.killed = killed
+        self.gateway = gateway
+        self.up = True
+        self.draining = False
+        self.coming: list[tuple[int, ReferenceRequest]] = []  # when they get here
+        self.cached_tokens = 0  # sum of all hits
+        self.refused: list[tuple[ReferenceRequest, int]] = []  # by a plan, with their status
+        self.aside: Requests = []  # that this attempt has passed over
+        self.become(engine)
+
+    def become(self, engine: Any) -> None:
+        """Run this engine from now on, with nothing at hand."""
         if engine.batching == "chunked" and engine.max_batched_tokens < engine.max_num_seqs:
             raise ValueError("chunked batching requires max_batched_tokens >= max_num_seqs")
         self.engine = engine
         self.tables = engine.cost.tables(engine.max_num_seqs, engine.max_batched_tokens)
         self.capacity = int(engine.kv_capacity_tokens)
         self.watermark = math.floor(engine.watermark * engine.kv_capacity_tokens)
-        self.counters = counters
-        self.killed = killed
-        self.gateway = gateway
-        self.up = True
-        self.cached_tokens = 0  # sum of all hits
-        self.refused: list[tuple[ReferenceRequest, int]] = []  # by a plan, with their status
-        self.aside: Requests = []  # that this attempt has passed over
-        self._begin_empty()
+        self.begin_empty()
 
-    def _begin_empty(self) -> None:
+    def begin_empty(self) -> None:
+        """Have nothing at hand; what is under way comes all the same."""
         self.line: Requests = []  # Ingress: those that stand before the scheduler
         self.queue = WaitingQueue(resolve(self.engine.queue), self.counters)
         self.in_service: Requests = []  # in order of admission
@@ -58,13 +65,23 @@ class ReferenceInstance:
         self.step_chunks: list[tuple[ReferenceRequest, int]] = []
 
     @property
-    def waiting(self) -> Requests:
+    def takes(self) -> bool:
+        """Elastic fleets: whether it takes new requests."""
+        return self.up and not self.draining
+
+    @property
+    def here(self) -> Requests:
         """All that wait here; Ingress: in either place."""
         return self.queue.requests + self.line
 
     @property
+    def waiting(self) -> Requests:
+        """All that wait, as it is seen; Elastic fleets: those under way to it among them."""
+        return self.here + [request for _, request in self.coming]
+
+    @property
     def requests(self) -> Requests:
-        """All that are here."""
+        """All that are here, or under way."""
         return self.in_service + self.waiting
 
     def occupancy(self, tokens: int) -> int:
@@ -95,11 +112,11 @@ class ReferenceInstance:
 
     def fail(self) -> Requests:
         """Failures: lose the iteration and everything that was here; give the requests."""
-        lost = self.requests
+        lost = self.in_service + self.here
         for request in self.in_service:
             self.counters.serve(request, -1)
         self.queue.empty()
-        self._begin_empty()
+        self.begin_empty()
         self.up = False
         for request in lost:
             request.failures += 1
@@ -122,7 +139,7 @@ class ReferenceInstance:
         in_use = total_tokens(self.in_service)
         assert cache.freed - cache.taken == self.capacity - in_use, "freed - taken"
         if not self.step_decodes and not self.step_chunks:
-            assert not self.in_service and not self.waiting, "idle with work at hand"
+            assert not self.in_service and not self.here, "idle with work at hand"
             return
         # Where `need` counts tokens, admission into whole blocks may go beyond the cache; the plan
         # tests only before that.

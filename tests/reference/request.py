@@ -45,6 +45,7 @@ class ReferenceRequest:
     predicted: int
     tier: int = 0
     model: str = ""  # "" = any will do
+    region: str = ""  # where it comes from
     overrun_tokens: int = 1
     overrun_percent: int = 0
     traits: Traits = field(default_factory=Traits)

@@ -10,6 +10,7 @@ import numpy as np
 
 from envs.hardware import StepTables
 from envs.simulator import EngineConfig, Scheduler
+from tests.simulator.elastic import Elastic
 from tests.simulator.gates import Given, Judges
 from tests.simulator.schedulers import Order
 
@@ -83,6 +84,7 @@ class Engine(_Brief):
     intake_per_iteration: int = 0
     skip_ahead: int = 0
     model: str = ""
+    region: str = ""
 
     def config(self) -> EngineConfig:
         """Give the same as the kernel takes it."""
@@ -104,6 +106,7 @@ class Row(_Brief):
     application: int = 0
     tier: int = 0
     model: str = ""
+    region: str = ""
     deadline_ps: int | None = None
     priority: int = 0
     interaction: int | None = None  # None: its own
@@ -162,6 +165,7 @@ class Case(_Brief):
     overrun_percent: int = 0
     judges: Judges | Given | None = None
     tenant_weights: tuple[float, ...] = ()  # by number of the tenant; empty: all 1
+    elastic: Elastic | None = None
 
     @property
     def calls(self) -> int:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.simulator import simulate, view
+from envs.simulator import Simulation, simulate, view
 from envs.workloads import RequestTable
 from tests.reference_simulator import ReferenceResult, ReferenceView, reference_simulate
 from tests.simulator.case import Case
+from tests.simulator.elastic import ScriptedRun, account, reference_account
 
 PS_PER_S = 10**12
 FIELDS = (
@@ -54,6 +55,7 @@ class Trace(NamedTuple):
     decisions: list[Decision]
     tenant_counters: list[int]  # in order of the first request of each
     cached_tokens: int
+    pools: dict[str, list[int]]
 
 
 def run_reference(case: Case) -> ReferenceResult:
@@ -75,6 +77,7 @@ def run_reference(case: Case) -> ReferenceResult:
         case.fleet,
         policy,
         model=[row.model for row in rows],
+        region=[row.region for row in rows],
         tenant=[tenants.index(row.tenant) for row in rows],
         tier=[row.tier for row in rows],
         interaction=_interactions(case),
@@ -99,6 +102,7 @@ def run_reference(case: Case) -> ReferenceResult:
         calls_in_interaction=case.calls,
         gate=case.judges,
         retry=case.judges,
+        elastic=None if case.elastic is None else case.elastic.reference_options(),
     )
 
 
@@ -145,7 +149,16 @@ def reference_trace(case: Case) -> Trace:
         ],
         result.tenant_counters,
         result.cached_tokens,
+        _reference_pools(case, result),
     )
+
+
+def _reference_pools(case: Case, result: ReferenceResult) -> dict[str, list[int]]:
+    """Pools are kept account of where something reads it."""
+    elastic = case.elastic
+    if elastic is None or (not elastic.changes and elastic.backlog is None):
+        return {}
+    return reference_account(result.pooled, case.fleet, elastic.limits_ps)
 
 
 def seen_by_policy(now_ps: int, instances: Any, requests: Any, running: Any, i: int) -> Seen:
@@ -221,6 +234,8 @@ def kernel_table(case: Case) -> RequestTable:
     }
     if any(row.model for row in rows):
         columns["model"] = [row.model for row in rows]
+    if any(row.region for row in rows):
+        columns["region"] = [row.region for row in rows]
     table = RequestTable.from_columns(**columns)
     assert table.arrival_ps.tolist() == [row.arrival_ps for row in rows], "case not exact in floats"
     return table
@@ -267,18 +282,27 @@ def kernel_options(case: Case) -> dict[str, Any]:
         options["weights"] = np.array([row.weight for row in rows])
     if case.tenant_weights:
         options["tenant_weights"] = np.array(_tenant_weights(case))
+    if case.elastic is not None:
+        options |= case.elastic.options()
     return options
 
 
 def kernel_trace(case: Case) -> Trace:
     """Run the kernel, with a Python callable that records what it is shown."""
     decisions: list[Decision] = []
-    result = simulate(
-        kernel_table(case),
-        [engine.config() for engine in case.fleet],
-        recording_policy(case, decisions),
-        **kernel_options(case),
-    )
+    fleet = [engine.config() for engine in case.fleet]
+    router = recording_policy(case, decisions)
+    pools = {}
+    if case.elastic is None:
+        result = simulate(kernel_table(case), fleet, router, **kernel_options(case))
+    else:
+        simulation = Simulation(kernel_table(case), fleet, **kernel_options(case))
+        if case.elastic.changes:
+            ScriptedRun(simulation, router, case.elastic.changes).finish()
+        else:
+            simulation.run(router)
+        result = simulation.result()
+        pools = account(simulation.regions, simulation.models, simulation.state.arrays["pools"])
     counters = result.tenant_counters.tolist()
     if not any(counters):  # where nothing is charged, none need be kept
         counters = [0] * len(_tenants(case))
@@ -287,6 +311,7 @@ def kernel_trace(case: Case) -> Trace:
         decisions,
         counters,
         int(result.counters["cached_tokens"]),
+        pools,
     )
 
 
@@ -305,7 +330,7 @@ def differences(case: Case) -> list[str]:
         for field, was, is_now in zip(FIELDS, row, other, strict=True):
             if was != is_now:
                 found.append(f"request {index}: {field}: reference {was}, kernel {is_now}")
-    for name in ("tenant_counters", "cached_tokens"):
+    for name in ("tenant_counters", "cached_tokens", "pools"):
         sums = getattr(expected, name), getattr(actual, name)
         if sums[0] != sums[1]:
             found.append(f"{name}: reference {sums[0]}, kernel {sums[1]}")

@@ -15,6 +15,7 @@ from typing import Any
 from tests.simulator.case import Case
 from tests.simulator.cases import random_case
 from tests.simulator.differential import differences
+from tests.simulator.elastic_cases import random_elastic_case
 from tests.simulator.schedulers import Order
 
 
@@ -35,10 +36,19 @@ def minimise(case: Case, fails: Callable[[Case], bool], seconds: float = 60.0) -
         for simpler in _simpler(case):
             if time.monotonic() >= end:
                 break
-            if fails(simpler):
+            if _is_whole(simpler) and fails(simpler):
                 case, progress = simpler, True
                 break
     return case
+
+
+def _is_whole(case: Case) -> bool:
+    """Whether every region that is named has an instance."""
+    regions = {engine.region for engine in case.fleet}
+    named = {row.region for row in case.requests}
+    if case.elastic is not None:
+        named |= {name for a, b, _ in case.elastic.network_ps for name in (a, b)}
+    return named <= regions
 
 
 def _simpler(case: Case) -> Iterator[Case]:
@@ -50,7 +60,8 @@ def _simpler(case: Case) -> Iterator[Case]:
             if kept := rows[:start] + rows[start + size :]:
                 yield replace(case, requests=kept)
         size //= 2
-    for i in range(len(case.fleet) if len(case.fleet) > 1 else 0):
+    yield from _simpler_changes(case)
+    for i in range(len(case.fleet) if len(case.fleet) > 1 and case.elastic is None else 0):
         outages = tuple((j - (j > i), a, b) for j, a, b in case.outages if j != i)
         yield replace(case, fleet=case.fleet[:i] + case.fleet[i + 1 :], outages=outages)
     for name, value in _defaults(case).items():
@@ -62,6 +73,41 @@ def _simpler(case: Case) -> Iterator[Case]:
             yield replace(case, script=script)
     yield from _simpler_fleets(case)
     yield from _simpler_rows(case)
+
+
+def _simpler_changes(case: Case) -> Iterator[Case]:
+    """Give neighbours with fewer changes of the fleet, in one region, or without an instance."""
+    elastic = case.elastic
+    if elastic is None:
+        return
+    size = len(elastic.changes)
+    while size:
+        for start in range(0, len(elastic.changes), size):
+            kept = elastic.changes[:start] + elastic.changes[start + size :]
+            yield replace(case, elastic=replace(elastic, changes=kept))
+        size //= 2
+    for name, value in _defaults(elastic).items():
+        yield replace(case, elastic=replace(elastic, **{name: value}))
+    if any(engine.region for engine in case.fleet):
+        yield replace(
+            case,
+            fleet=tuple(replace(engine, region="") for engine in case.fleet),
+            requests=tuple(replace(row, region="") for row in case.requests),
+            elastic=replace(elastic, network_ps=()),
+        )
+    for i in range(len(case.fleet) if len(case.fleet) > 1 else 0):
+        outages = tuple((j - (j > i), a, b) for j, a, b in case.outages if j != i)
+        changes = tuple(
+            (time, kind, j - (j > i), 0 if pattern == i else pattern - (pattern > i))
+            for time, kind, j, pattern in elastic.changes
+            if j != i
+        )
+        yield replace(
+            case,
+            fleet=case.fleet[:i] + case.fleet[i + 1 :],
+            outages=outages,
+            elastic=replace(elastic, changes=changes),
+        )
 
 
 def _defaults(thing: Any) -> dict[str, Any]:
@@ -85,7 +131,7 @@ def _simpler_fleets(case: Case) -> Iterator[Case]:
                 yield replace(case, fleet=tuple(fleet))
     for i, engine in enumerate(case.fleet):
         usual = _defaults(engine) | {"watermark": 0.0}
-        for name in ("max_num_seqs", "max_batched_tokens", "queue"):
+        for name in ("max_num_seqs", "max_batched_tokens", "queue", "region"):
             usual.pop(name, None)
         for name, value in usual.items():
             changed = replace(engine, **{name: value})
@@ -101,6 +147,7 @@ def _simpler_rows(case: Case) -> Iterator[Case]:
     """Give neighbours with simpler requests: one trait of all or of one, or smaller numbers."""
     rows = case.requests
     traits = {name: value for row in rows for name, value in _defaults(row).items()}
+    traits.pop("region", None)
     for name, value in traits.items():
         # A prefix has a length only where it has a name.
         changes = {name: value} | ({"prefix_tokens": 0} if name == "prefix" else {})
@@ -109,7 +156,9 @@ def _simpler_rows(case: Case) -> Iterator[Case]:
         before = rows[i - 1].arrival_ps if i else 0
         half = max(row.prompt // 2, row.prefix_tokens)
         one_less = max(row.prompt - 1, row.prefix_tokens)
-        simpler = [replace(row, **{name: value}) for name, value in _defaults(row).items()]
+        usual = _defaults(row)
+        usual.pop("region", None)
+        simpler = [replace(row, **{name: value}) for name, value in usual.items()]
         simpler += [
             replace(row, arrival_ps=before),
             replace(row, prompt=half),
@@ -128,10 +177,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=1000, help="number of cases")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first; then one by one")
+    parser.add_argument("--elastic", action="store_true", help="cases whose fleet changes")
     options = parser.parse_args(arguments)
+    draw = random_elastic_case if options.elastic else random_case
     begun = time.monotonic()
     for seed in range(options.seed, options.seed + options.cases):
-        case = random_case(seed)
+        case = draw(seed)
         if found := failures(case):
             print(f"seed {seed} differs:", *found[:8], sep="\n  ")
             small = minimise(case, lambda simpler: bool(failures(simpler)))
