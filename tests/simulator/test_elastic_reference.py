@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 import numpy as np
@@ -32,10 +31,9 @@ def test_random_elastic_cases_equal_the_reference(block: int) -> None:
 
 
 @pytest.mark.slow
-def test_five_thousand_new_elastic_cases_equal_the_reference() -> None:
-    """Other seeds in every run; a case that differs is printed as code."""
-    first = secrets.randbelow(2**40)
-    for seed in range(first, first + 1_500):
+def test_many_more_elastic_cases_equal_the_reference() -> None:
+    """New ones are drawn by `python -m tests.simulator.fuzz --elastic`."""
+    for seed in range(1_000_000, 1_001_500):
         case = random_elastic_case(seed)
         found = differences(case)
         assert not found, "\n".join([*found, case.describe()])
