@@ -134,8 +134,8 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
     """Decisions per second of the vector environment, alone in compiled code and as a whole.
 
     Actions are drawn beforehand. The whole is `step` with its arrays, infos and the resets of
-    ended episodes; the compiled part is the one call in it that steps all copies, from fresh
-    episodes of which none ends.
+    ended episodes; between resets is the same from fresh episodes of which none ends, and the
+    compiled part the one call in it that steps all copies.
 
     Args:
         copies: Copies of the environment.
@@ -152,7 +152,7 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
     env = RoutingVectorEnv(copies, scenario="router-kv6k-rate9")
     actions = np.random.default_rng(seed).integers(0, 4, (steps, copies))
     values, flags = np.empty((len(STEP_VALUES), copies)), np.empty((len(STEP_FLAGS), copies), bool)
-    alone, whole = [], []
+    alone, between, whole = [], [], []
     env.reset(seed=seed)
     env.step(actions[0])  # compiles, untimed
     for number in range(rounds):
@@ -163,6 +163,11 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
             # What `step` calls; there is no public name for a part of a step.
             transition.step_all(env._address, chosen, over, values, flags)
         alone.append(actions.size / (time.perf_counter() - start))
+        env.reset(seed=seed + number * copies)
+        start = time.perf_counter()
+        for chosen in actions:
+            env.step(chosen)
+        between.append(actions.size / (time.perf_counter() - start))
     env.reset(seed=seed)
     for _ in range(rounds):
         # As many steps as let every copy end some episodes, of 2,000 requests each.
@@ -172,7 +177,7 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
                 env.step(chosen)
         whole.append(4 * actions.size / (time.perf_counter() - start))
     env.close()
-    return Vector(copies, tuple(alone), tuple(whole))
+    return Vector(copies, tuple(alone), tuple(between), tuple(whole))
 
 
 @dataclass(frozen=True)
@@ -182,17 +187,20 @@ class Vector:
     Attributes:
         copies: Copies of the environment.
         compiled_per_s: Of the compiled call alone.
+        between_per_s: Of `step` between resets.
         step_per_s: Of `step` with resets.
     """
 
     copies: int
     compiled_per_s: tuple[float, ...]
+    between_per_s: tuple[float, ...]
     step_per_s: tuple[float, ...]
 
     def data(self) -> dict[str, Any]:
         """All fields and medians, as plain data."""
         return asdict(self) | {
             "median_compiled_per_s": statistics.median(self.compiled_per_s),
+            "median_between_per_s": statistics.median(self.between_per_s),
             "median_step_per_s": statistics.median(self.step_per_s),
         }
 

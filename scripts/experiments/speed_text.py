@@ -112,6 +112,9 @@ def _rest(data: dict[str, Any]) -> str:
         title = f"vector Routing-v0, {vector['copies']} copies"
         compiled, step = vector["median_compiled_per_s"], vector["median_step_per_s"]
         rows.append([f"{title}, compiled call", f"{compiled:,.0f} decisions/s", ""])
+        between = vector["median_between_per_s"]
+        floor = _against(between, 1e6, "1,000,000")
+        rows.append([f"{title}, step between resets", f"{between:,.0f} decisions/s", floor])
         floor = _against(step, 1e6, "1,000,000")
         rows.append([f"{title}, step and resets", f"{step:,.0f} decisions/s", floor])
         if env := data.get("env"):

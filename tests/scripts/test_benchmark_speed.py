@@ -56,7 +56,12 @@ def test_a_quick_look_replaces_no_measurement(tmp_path, monkeypatch, capsys):
 def test_missed_floors_are_marked():
     host = {"processor": "p", "cpus": 1, "load_average_1min": 0}
     data = {"machine": host, "load_average_at_end": 0}
-    slow = {"copies": 64, "median_compiled_per_s": 2e6, "median_step_per_s": 9e5}
+    slow = {
+        "copies": 64,
+        "median_compiled_per_s": 2e6,
+        "median_between_per_s": 1.1e6,
+        "median_step_per_s": 9e5,
+    }
     start = {"cold_s": 61.0, "warm_s": 1.0}
     text = speed_text(data | {"vector": slow, "start": start})
     assert text.count("missed") == 2
