@@ -31,6 +31,14 @@ from tests.fuzzing import quick
 HOUR = 3600.0
 HORIZON = 6
 STATISTICAL = ("mstl_ets", "auto_arima", "oracle_in_sample_arima")
+
+
+def with_slow(names: list[str]) -> list[Any]:
+    """The forecasters, the one that searches for its order among the slow tests."""
+    slow = pytest.mark.slow
+    return [pytest.param(name, marks=slow) if name == "auto_arima" else name for name in names]
+
+
 CAUSAL = [name for name, known in FORECASTERS.items() if known.oracle is None]
 ORACLES = [name for name, known in FORECASTERS.items() if known.oracle is not None]
 
@@ -76,7 +84,7 @@ def test_paths_are_ordered_quantiles_of_every_series(name: str) -> None:
     assert 0.3 < path[1, :, 1].sum() / ahead[1].sum() < 3.0
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", with_slow(CAUSAL))
 def test_the_future_changes_no_forecast(name: str) -> None:
     series = SERIES.until(ORIGIN + 2 + HORIZON)
     other = series.values.copy()
@@ -140,7 +148,7 @@ def test_a_season_without_noise_is_forecast_exactly() -> None:
     assert np.allclose(path, series.values[:, ORIGIN : ORIGIN + 48, None])
 
 
-@pytest.mark.parametrize("name", ["naive_168h", "mstl_ets", "auto_arima", "dlinear"])
+@pytest.mark.parametrize("name", with_slow(["naive_168h", "mstl_ets", "auto_arima", "dlinear"]))
 def test_forecasts_are_calibrated_and_better_than_the_last_bin(name: str) -> None:
     series = daily(23, noise=0.15, seed=4)
     options: dict[str, Any] = {"first": 24 * 18, "step": 7, "horizon": HORIZON}
