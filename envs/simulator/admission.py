@@ -122,7 +122,7 @@ def _peak(s: Any, i: int, r: int, ahead: int) -> int:
     return most
 
 
-@inlined
+@compiled
 def fits(s: Any, i: int, r: int, ahead: int) -> bool:
     """Admission test of a waiting request, `ahead` iterations from the start of the stretch.
 

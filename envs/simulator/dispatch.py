@@ -9,7 +9,7 @@ from envs.simulator.admission import fits, reject_at
 from envs.simulator.batch import enqueue, generated_at, join_counts, leave, leave_counts
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
-from envs.simulator.jit import compiled, inlined
+from envs.simulator.jit import compiled
 from envs.simulator.layout import DECODE, GROWTH, IDLE, KEYED, MIXED, SLORA, STATIC_BATCH
 from envs.simulator.memory import engine, instance, request, running, traits
 from envs.simulator.stretch import duration, iterations_within
@@ -76,7 +76,7 @@ def _shorten(s: Any, i: int, cut: int) -> None:
         mark_pending(s, i)
 
 
-@inlined
+@compiled
 def receive(s: Any, i: int, r: int) -> None:
     """Dispatch a request to instance i: to its waiting queue, or before its ingress.
 

@@ -129,7 +129,7 @@ def proceed(s: Any) -> int:
     return END
 
 
-@inlined
+@compiled
 def carry_out(s: Any, action: int) -> bool:
     """Carry out a decision: `place * N + instance` dispatches, anything else holds.
 

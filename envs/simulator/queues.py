@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.simulator.jit import compiled, inlined
+from envs.simulator.jit import compiled
 from envs.simulator.layout import BY_TENANT, KEYED, LISTED, NEVER, SCANNED
 from envs.simulator.memory import active, engine, line, request, scheduler_row, tenant, traits
 from envs.simulator.scheduler import call_rank
@@ -265,7 +265,7 @@ def peek(s: Any, queue: int, length: int, first: np.ndarray) -> None:
             push(s, queue, first[k])
 
 
-@inlined
+@compiled
 def remove(s: Any, queue: int, first: np.ndarray, place: int) -> None:
     """Take out the request at `place` of the head of the queue that `peek` wrote to `first`."""
     if engine(s, queue).kind != LISTED:
