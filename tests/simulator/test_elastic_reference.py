@@ -33,7 +33,7 @@ def test_random_elastic_cases_equal_the_reference(block: int) -> None:
 @pytest.mark.slow
 def test_many_more_elastic_cases_equal_the_reference() -> None:
     """New ones are drawn by `python -m tests.simulator.fuzz --elastic`."""
-    for seed in range(1_000_000, 1_001_000):
+    for seed in range(1_000_000, 1_000_600):
         case = random_elastic_case(seed)
         found = differences(case)
         assert not found, "\n".join([*found, case.describe()])
