@@ -34,35 +34,23 @@ from envs.simulator.router_queue import join_router_queue
 
 
 @compiled
-def _log_tenant(s: Any, r: int) -> None:
-    account = tenant(s, traits(s, r).tenant)
+def _log(s: Any, account: Any, r: int, by_tenant: bool) -> None:
+    """Count a call among the recent ones of its tenant, or of its application."""
     if account.recent == 0:
         account.oldest = r
-    else:
+    elif by_tenant:
         traits(s, account.latest).next_of_tenant = r
-    account.latest = r
-    account.recent += 1
-    account.recent_tokens += request(s, r).prompt
-    while s.now_ps - traits(s, account.oldest).logged_ps >= MINUTE_PS:
-        account.recent -= 1
-        account.recent_tokens -= request(s, account.oldest).prompt
-        account.oldest = traits(s, account.oldest).next_of_tenant
-
-
-@compiled
-def _log_application(s: Any, r: int) -> None:
-    account = application(s, traits(s, r).application)
-    if account.recent == 0:
-        account.oldest = r
     else:
         traits(s, account.latest).next_of_application = r
     account.latest = r
     account.recent += 1
     account.recent_tokens += request(s, r).prompt
-    while s.now_ps - traits(s, account.oldest).logged_ps >= MINUTE_PS:
+    oldest = traits(s, account.oldest)
+    while s.now_ps - oldest.logged_ps >= MINUTE_PS:
         account.recent -= 1
         account.recent_tokens -= request(s, account.oldest).prompt
-        account.oldest = traits(s, account.oldest).next_of_application
+        account.oldest = oldest.next_of_tenant if by_tenant else oldest.next_of_application
+        oldest = traits(s, account.oldest)
 
 
 @compiled
@@ -71,8 +59,8 @@ def come(s: Any, r: int) -> None:
     own = traits(s, r)
     if own.logged_ps < 0:
         own.logged_ps = s.now_ps
-        _log_tenant(s, r)
-        _log_application(s, r)
+        _log(s, tenant(s, own.tenant), r, True)
+        _log(s, application(s, own.application), r, False)
         note_arrival(s, r)
     queues.push(s, s.size + 2, r)
 

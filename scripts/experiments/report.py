@@ -74,9 +74,11 @@ def headline(
     machine, versions = config["machine"], config["versions"]
     seeds, reference = comparisons[0].seeds, comparisons[0].reference
     routers = len(comparisons[0].rows)
+    same = "the same requests"
+    if not any("@" in row.router for row in comparisons[0].rows):
+        same += " with the same predicted lengths"
     intervals = (
-        f"95% bootstrap over the {seeds} seeds, differences paired: every policy served the same "
-        "requests with the same predicted lengths"
+        f"95% bootstrap over the {seeds} seeds, differences paired: every policy served {same}"
         if seeds >= FEWEST_SEEDS
         else f"none: {seeds} seeds are too few (at least {FEWEST_SEEDS})"
     )
@@ -223,11 +225,13 @@ def about(case: Case, records: Sequence[Record]) -> list[str]:
         f"{key[:-2]} {limit:g} s"
         for key, limit in scenario.slo.model_dump(exclude_none=True).items()
     )
+    several = any("@" in record.router for record in records)
+    told = "; where a policy's name has an @, those of what stands behind it" if several else ""
     lines = [
         scenario.description,
         *(f"Fleet: {line}." for line in fleet_lines(case.engines())),
         f"{_load(case, records)}. "
-        f"Predicted lengths: lognormal error of {scenario.prediction.sigma:g}.",
+        f"Predicted lengths: lognormal error of {scenario.prediction.sigma:g}{told}.",
         f"Objectives: {limits}." if limits else "",
         f"Conditions: {'; '.join(case.conditions())}." if case.conditions() else "",
     ]

@@ -90,7 +90,7 @@ def _notes() -> str:
         "and count the finished interactions.",
         "Best is underlined, oracles apart, where not many are alike. Oracles know the true "
         "lengths; where room is reserved for predictions (admission reserve), these decide what "
-        "fits, too.",
+        "fits for them, too, but for shortest_interaction, which is told costs alone.",
         "The gap of backlogged users is over VTC's bound 2U: below 1 where the bound holds. It is "
         "of the 16 users that ask for most.",
     )
