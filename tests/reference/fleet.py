@@ -74,7 +74,8 @@ class Fleet:
             now = self.counters.now = instant
             if self.happens:
                 self._happen(now)
-            self._change_fleet(now)
+            else:
+                self._change_fleet(now)
             self._check_conservation()
         assert not self._at_instances(), "stopped with work at hand"
 
