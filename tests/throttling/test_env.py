@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import warnings
 from typing import Any
@@ -17,6 +18,7 @@ from envs.scenarios import load_scenario
 from envs.simulator import simulate
 from envs.simulator.served import Served, by_cut
 from envs.throttling.env import ThrottlingEnv
+from envs.throttling.episode import Task
 from envs.throttling.layout import ADMIT, DEFER, NEUTRAL, REJECT, SETTINGS
 from envs.throttling.reward import Reward
 from envs.throttling.vector import ThrottlingVectorEnv
@@ -442,6 +444,13 @@ def test_a_simulation_that_asks_is_not_run_without_answers() -> None:
         env.simulation.run(router("jsq"))
     with pytest.raises(ValueError, match="asks about each interaction"):
         env.simulation.advance()
+
+
+def test_options_have_the_same_defaults_wherever_they_are_given() -> None:
+    outer = inspect.signature(ThrottlingEnv).parameters
+    inner = inspect.signature(Task).parameters
+    assert set(outer) - set(inner) == {"render_mode"}
+    assert all(outer[name].default == inner[name].default for name in set(inner) - {"scenario"})
 
 
 def test_faulty_arguments_are_refused() -> None:
