@@ -23,7 +23,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	    --constraint constraints.txt --editable '.[agents,forecast,predictors,render,dev]'
 	touch $@
 
-# The comparison of policies in the README: make benchmark ARGS="--seeds 5"
+# The comparison of policies in the README; a first look: make benchmark ARGS=--quick
 benchmark: $(INSTALLED)
 	$(BIN)/servegym benchmark $(BENCHMARK) $(ARGS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,6 +40,7 @@ POINTS = (
 """Where routing matters (KV cache nearly full), and two points where it hardly does."""
 
 _FULL_SEEDS = 20
+_QUICK_SEEDS, _QUICK_REQUESTS = 2, 300
 _INTERRUPTED = 130
 
 
@@ -67,6 +68,8 @@ class Args(BenchmarkArgs, ObjectiveArgs, ConditionArgs):
     """Episodes of a scenario; 5 unless given. Below 5 there are no intervals."""
     full: bool = False
     """20 episodes of all points of the routing benchmark."""
+    quick: bool = False
+    """A first look: 2 episodes of at most 300 requests, unless those are given."""
     fleet: str = "v100-llama2-7b-x4"
     """Fleet that serves the trace: a preset or a YAML file."""
     poll_intervals: Annotated[tuple[float, ...], tyro.conf.arg(metavar="SECONDS ...")] = ()
@@ -84,6 +87,14 @@ def main(args: Args) -> int:
 
     start = time.perf_counter()
     workers = args.check_sizes()
+    if args.quick:
+        if args.full:
+            raise ValueError("--quick and --full: give one of them")
+        args = replace(
+            args,
+            seeds=_QUICK_SEEDS if args.seeds is None else args.seeds,
+            requests=_QUICK_REQUESTS if args.requests is None else args.requests,
+        )
     cases, seeds = _cases(args), _seeds(args)
     chosen(args.metrics)
     contenders = _contenders(args, cases)

@@ -57,6 +57,16 @@ def served(monkeypatch):
     return seen
 
 
+def test_a_first_look_is_short(tmp_path, capsys):
+    words = ["--quick", "--scenarios", SCENARIO, "--routers", "jsq", "-o", str(tmp_path / "out")]
+    assert main(["benchmark", "routing", *words]) == 0
+    summary = pd.read_parquet(tmp_path / "out" / "summary.parquet")
+    assert summary["seed"].nunique() == 2
+    assert (summary["arrived"] == 300).all()
+    assert main(["benchmark", "routing", *words, "--full"]) == 2
+    assert "--quick and --full" in capsys.readouterr().err
+
+
 def test_one_row_a_task_with_all_metrics(finished):
     summary = pd.read_parquet(finished / "summary.parquet")
     assert len(summary) == 2 * 3 * 5
