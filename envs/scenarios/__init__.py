@@ -18,6 +18,7 @@ from envs.scenarios.loading import (
     parse_scenario,
     scenario_names,
 )
+from envs.scenarios.scaling import Scaling
 from envs.scenarios.schema import Prediction, Router, Scenario, ServiceObjective
 from envs.scenarios.seeds import SEEDS, seeds
 
@@ -36,6 +37,7 @@ __all__ = [
     "Prediction",
     "RequestLimit",
     "Router",
+    "Scaling",
     "Scenario",
     "ScenarioError",
     "ServiceObjective",

@@ -64,6 +64,8 @@ class EngineGroup(Strict):
     serves: str | None = Field(default=None, min_length=1)
     """Model that requests must ask for, where they name one; without it, any. Another name than
     `model` is an alias, as of a fine-tuned one."""
+    lane: Literal["any", "interactive", "batch"] = "any"
+    """Tiers that the instances serve: all, IW-F and IW-N, or NIW."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour for one instance; without it, the catalogue's price of its GPUs."""
 
@@ -113,6 +115,7 @@ class EngineGroup(Strict):
                 adapter_tokens=self.adapter_tokens,
                 prefix_cache=self.prefix_cache,
                 model=self.serves or "",
+                lane=self.lane,
                 name=f"{name}-{index}",
                 gpus=cost.tensor_parallel,
                 price_per_hour=hourly,

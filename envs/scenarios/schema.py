@@ -19,6 +19,7 @@ from envs.scenarios.conditions import (
 )
 from envs.scenarios.errors import ScenarioError
 from envs.scenarios.fleet import Fleet
+from envs.scenarios.scaling import Scaling
 from envs.scenarios.strict import Strict
 from envs.scenarios.workload import Workload
 
@@ -96,6 +97,8 @@ class Scenario(Strict):
     failures: Failures = Failures()
     adversary: Adversary | None = None
     """Tenants that game the scheduler; without it, all are honest."""
+    scaling: Scaling | None = None
+    """Regions, prices and life cycle of a fleet that is scaled; without it, it stays as it is."""
 
     @model_validator(mode="after")
     def _check_outages(self) -> Scenario:

@@ -10,12 +10,15 @@ import numpy as np
 
 from envs.hardware import CostModel, StepTables
 from envs.simulator.block import Block
-from envs.simulator.config import ADMISSION, BATCHING, EngineConfig
+from envs.simulator.config import ADMISSION, BATCHING, LANES, EngineConfig
 from envs.simulator.layout import (
+    ANY_TIER,
     ARRAYS,
+    BATCH,
     ENGINE_DTYPE,
     HEAD_DTYPE,
     INSTANCE_DTYPE,
+    INTERACTIVE,
     KEYED,
     LINE_DTYPE,
     LISTED,
@@ -24,6 +27,7 @@ from envs.simulator.layout import (
     PREFIX_DTYPE,
     SCHEDULER_DTYPE,
     TENANT_DTYPE,
+    TIERS,
 )
 from envs.simulator.scheduler import SCHEDULERS, Scheduler
 from envs.simulator.state import write_head
@@ -123,6 +127,7 @@ def blank_of(
         "prefixes": np.zeros((1, 1), PREFIX_DTYPE),
         "entries": np.full((1, 1), LONG_AGO),
         "pools": pools_of(max(len(models), 1), max(len(regions), 1)),
+        "rooms": rooms_of(instances, len(models)),
         "network_ps": np.zeros((max(len(regions), 1),) * 2, np.int64),
         "seen_running": np.full((1, 1), -1, np.int32),
         "seen_outlived": np.zeros((1, 1), np.int64),
@@ -133,10 +138,11 @@ def blank_of(
     values = {
         "last_tick_ps": -1,
         "largest_request": max(engine.largest_request_tokens for engine in fleet),
-        "models": int(any(engine.model for engine in fleet)),
+        "models": int(any(engine.model or engine.lane != "any" for engine in fleet)),
         "counted": int(counted),
         "ingress": int(any(engine.intake_per_iteration for engine in fleet)),
         "last_tenant": -1,
+        "stranded_root": -1,
         "size": size,
         "slots": slots,
         "leaves": leaves,
@@ -172,6 +178,17 @@ def pools_of(models: int, regions: int) -> np.ndarray:
     return pools
 
 
+def rooms_of(instances: np.ndarray, models: int) -> np.ndarray:
+    """Tokens of the largest request by model (0: one that names none) and tier."""
+    rooms = np.zeros((models + 1, TIERS), np.int64)
+    for row in instances:
+        served = slice(None) if row["model"] < 0 else [0, row["model"] + 1]
+        tiers = {ANY_TIER: [0, 1, 2], INTERACTIVE: [0, 1], BATCH: [2]}[int(row["lane"])]
+        for tier in tiers:
+            rooms[served, tier] = np.maximum(rooms[served, tier], row["room"])
+    return rooms
+
+
 def lines_of(size: int, tenants: int) -> np.ndarray:
     """Empty lines of tenants at instances."""
     lines = np.zeros((size, tenants), LINE_DTYPE)
@@ -202,6 +219,7 @@ def _write_instances(
         row["batching"] = BATCHING.index(engine.batching)
         row["model"] = list(models).index(engine.model) if engine.model else -1
         row["region"] = regions.index(engine.region)
+        row["lane"] = LANES.index(engine.lane)
     return packed
 
 

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 Batching = Literal["prefill_first", "chunked", "slora", "static"]
 Admission = Literal["growth", "reserve", "oracle"]
 QueueOrder = Literal["fcfs", "sjf"]
+Lane = Literal["any", "interactive", "batch"]
 
 BATCHING: tuple[Batching, ...] = ("prefill_first", "chunked", "slora", "static")
 ADMISSION: tuple[Admission, ...] = ("growth", "reserve", "oracle")
 QUEUE_ORDERS: tuple[QueueOrder, ...] = ("fcfs", "sjf")
 """Orders of the router queue."""
+LANES: tuple[Lane, ...] = ("any", "interactive", "batch")
+"""Tiers that an instance serves: all, IW-F and IW-N, or NIW."""
 
 _LIMITS = {
     "kv_capacity_tokens": (1, 2**40),
@@ -66,6 +69,7 @@ class EngineConfig:
             behind them; 0 stops at the first (head of line, as the published systems do).
         model: Model that the instance serves; an empty name serves any.
         region: Region that it stands in.
+        lane: Tiers that it serves: `any`, `interactive` (IW-F, IW-N) or `batch` (NIW).
         name: Label in reports.
         gpus: GPUs that the instance occupies.
         price_per_hour: Dollars per hour for the whole instance, NaN where unknown.
@@ -90,6 +94,7 @@ class EngineConfig:
     skip_ahead: int = 0
     model: str = ""
     region: str = ""
+    lane: Lane = "any"
     name: str = ""
     gpus: int = 1
     price_per_hour: float = 0.0
@@ -112,6 +117,8 @@ class EngineConfig:
             raise ValueError(f"admission must be one of {ADMISSION}, not {self.admission!r}")
         if self.admission != "growth" and self.kv_capacity_tokens >= 2**31:
             raise ValueError(f"admission {self.admission!r} needs a KV cache below 2^31 tokens")
+        if self.lane not in LANES:
+            raise ValueError(f"lane must be one of {LANES}, not {self.lane!r}")
         scheduler(self.queue)
         if self.batching == "chunked" and self.max_batched_tokens < self.max_num_seqs:
             raise ValueError(

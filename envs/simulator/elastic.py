@@ -16,10 +16,12 @@ from envs.simulator import cache, instants, kernel, pools
 from envs.simulator.columns import seconds_to_ps
 from envs.simulator.jit import EntryPoint
 from envs.simulator.layout import END, PHASE_DECIDE, ROUTE
-from envs.simulator.memory import HEADS, engine, instance
+from envs.simulator.memory import ENGINES, HEADS, INSTANCES, engine, instance
+from envs.simulator.patterns import take_over
 from envs.simulator.policy import RoutingPolicy
+from envs.simulator.router_queue import bring_back
 from envs.simulator.simulation import Router, Simulation
-from envs.simulator.state import PATTERN, Patterns
+from envs.simulator.state import Patterns
 
 Taking = Literal["ready", "draining", "off"]
 _DOWN = {"ready": 0, "off": 1, "draining": 2}
@@ -39,9 +41,16 @@ def _empty_cache(heads: np.ndarray, i: int) -> None:
 
 def _begin_anew(heads: np.ndarray) -> None:
     s = heads[0]
+    bring_back(s)
     kernel.begin_anew(s)
     s.changed = s.stale = 1
     s.phase = PHASE_DECIDE
+
+
+def _take_over(
+    heads: np.ndarray, i: int, instances: np.ndarray, engines: np.ndarray, j: int
+) -> None:
+    take_over(heads[0], i, instances[j], engines[j])
 
 
 def _pull(heads: np.ndarray) -> None:
@@ -51,6 +60,9 @@ def _pull(heads: np.ndarray) -> None:
 _fail_at = EntryPoint(_fail, types.void(HEADS, types.int64))
 _empty_cache_at = EntryPoint(_empty_cache, types.void(HEADS, types.int64))
 _begin_anew_at = EntryPoint(_begin_anew, types.void(HEADS))
+_take_over_at = EntryPoint(
+    _take_over, types.void(HEADS, types.int64, INSTANCES, ENGINES, types.int64)
+)
 _pull_at = EntryPoint(_pull, types.void(HEADS))
 
 
@@ -179,13 +191,8 @@ class ElasticFleet:
         if fleet[i].scheduler != fleet[pattern].scheduler:
             raise ValueError(f"instances {i} and {pattern} have different schedulers")
         self.simulation.check_ranges()
-        arrays = self.simulation.state.arrays
-        for name, fields in PATTERN.items():
-            for field in fields:
-                arrays[name][field][i] = self._patterns[name][field][pattern]
-        row = arrays["engines"][i]
-        row["freed"] = row["taken"] + self.instances["kv_capacity"][i]
-        row["most_decoding"] = row["most_prefill"] = 0
+        head, given = self.simulation.state.head, self._patterns
+        _take_over_at(head, i, given["instances"], given["engines"], pattern)
         self._changed()
 
     def pull(self) -> None:

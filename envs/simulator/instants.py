@@ -9,7 +9,7 @@ from envs.simulator.dispatch import strip, take_in
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
 from envs.simulator.jit import compiled, inlined
-from envs.simulator.layout import NEVER, PS_PER_S, REJECTED_FLEET
+from envs.simulator.layout import LAST_TIER, NEVER, PS_PER_S, REJECTED_FLEET
 from envs.simulator.memory import (
     all_requests,
     all_running,
@@ -40,7 +40,7 @@ _AREA_LIMIT = 2.0**62
 @inlined
 def pass_time(s: Any, time_ps: int) -> None:
     """Move the clock; the integral of requests in the system is exact until it would overflow."""
-    dt, system = time_ps - s.now_ps, s.queued + s.at_instances + s.backlogged
+    dt, system = time_ps - s.now_ps, s.queued + s.at_instances + s.backlogged + s.stranded
     # A float product tells whether the exact one fits; a division would cost more than the rest.
     area = float(dt) * system
     if s.area_ps + area < _AREA_LIMIT:
@@ -66,7 +66,7 @@ def _arrive(s: Any, r: int) -> None:
             pools.note_arrival(s, r)
         if s.gated == 1:
             gateway.come(s, r)
-        elif s.pooled == 1 and row.tier == pools.LAST_TIER and backlog(s).on == 1:
+        elif s.pooled == 1 and row.tier == LAST_TIER and backlog(s).on == 1:
             pools.hold_back(s, r)
         else:
             join_router_queue(s, r)

@@ -19,7 +19,10 @@ from numba import njit, types
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ROOT = Path(__file__).resolve().parents[2]
-_COMPILED = ("envs/simulator", "envs/routing", "envs/throttling", "baselines")
+_COMPILED = (
+    *(f"envs/{part}" for part in ("simulator", "routing", "throttling", "scaling")),
+    *(f"baselines/{part}" for part in ("routing", "admission", "scheduling")),
+)
 
 
 @cache

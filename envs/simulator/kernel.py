@@ -43,7 +43,7 @@ from envs.simulator.outcomes import note_turned_away
 from envs.simulator.planning import plan
 from envs.simulator.policy import ROUTING_FUNCTION
 from envs.simulator.prediction import predicted_remaining
-from envs.simulator.router_queue import can_dispatch, place_for, request_fits
+from envs.simulator.router_queue import can_dispatch, place_for, request_fits, strand
 
 
 @inlined
@@ -91,6 +91,8 @@ def proceed(s: Any) -> int:
             if s.gated == 1 and engine(s, s.size + 2).root >= 0 and gateway.attend(s) >= 0:
                 s.due = 2
                 return ADMISSION
+            if s.elastic == 1 and _decision_due(s):
+                strand(s)
             if _decision_due(s):
                 if s.window == 1:
                     candidates(s)[0] = engine(s, s.size).root
@@ -110,7 +112,8 @@ def proceed(s: Any) -> int:
             s.phase = PHASE_NEXT
         if s.more == 1 and s.next_arrival == s.count:
             return REFILL
-        if s.queued + s.at_instances + s.backlogged == 0 and _all_arrived(s):
+        waiting_off = s.backlogged + s.stranded
+        if s.queued + s.at_instances + waiting_off == 0 and _all_arrived(s):
             return END  # an outage still to come changes nothing
         time = next_time(s)
         if time == NEVER and _stuck(s):

@@ -46,6 +46,9 @@ LISTED, KEYED, SCANNED, BY_TENANT = 0, 1, 2, 3
 LIFT_NONE, LIFT_QUEUED, LIFT_LAST = 0, 1, 2
 # What an admission policy says of a call that arrives, or that is next in a waiting queue.
 LET_IN, TURN_AWAY, WAIT, DROP = 0, 1, 2, 3
+# Tiers that an instance serves: all, IW-F and IW-N, or NIW.
+ANY_TIER, INTERACTIVE, BATCH = 0, 1, 2
+TIERS, LAST_TIER = 3, 2
 # Events that are charged to a tenant's counter.
 ARRIVE, ADMIT, TOKENS, FINISH = 0, 1, 2, 3
 
@@ -97,6 +100,7 @@ INSTANCE_DTYPE = _aligned(
         ("prefill_at", "i4"),
         ("sequence_at", "i4"),
         ("region", "i4"),  # code
+        ("lane", "i4"),  # ANY_TIER, INTERACTIVE or BATCH
     ]
 )
 
@@ -374,6 +378,7 @@ ARRAYS = {
     "outages": OUTAGE_DTYPE,  # in order of time
     "pools": POOL_DTYPE,  # (models, regions)
     "backlog": BACKLOG_DTYPE,  # (1,)
+    "rooms": np.dtype("i8"),  # (models + 1, tiers) largest request of the fleet as given; 0: any
     "network_ps": np.dtype("i8"),  # (regions, regions) one way, from a request to an instance
     "seen_instances": INSTANCE_DTYPE,  # (N,) at the router's last look
     "seen_requests": REQUEST_DTYPE,  # (R,)
@@ -438,6 +443,8 @@ HEAD_DTYPE = _aligned(
         ("pooled", "i8"),  # pools are kept account of
         ("remote", "i8"),  # some requests are under way for a while
         ("backlogged", "i8"),  # requests in backlogs
+        ("stranded", "i8"),  # requests that no ready instance fits, beside the router queue
+        ("stranded_root", "i8"),  # a list of them, -1 = none
         ("pulls", "i8"),  # some request finished at this instant
         ("changed", "i8"),  # the fleet was changed at this instant, after all else
         ("open_interactions", "i8"),  # with a call in a waiting queue or in service

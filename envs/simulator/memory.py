@@ -29,10 +29,12 @@ from envs.simulator.layout import (
     REQUEST_DTYPE,
     SCHEDULER_DTYPE,
     TENANT_DTYPE,
+    TIERS,
     TRAITS_DTYPE,
 )
 
 INSTANCES = types.Array(from_dtype(INSTANCE_DTYPE), 1, "C")
+ENGINES = types.Array(from_dtype(ENGINE_DTYPE), 1, "C")
 REQUESTS = types.Array(from_dtype(REQUEST_DTYPE), 1, "C")
 HEADS = types.Array(from_dtype(HEAD_DTYPE), 1, "C")
 INT32_1D = types.Array(types.int32, 1, "C")
@@ -282,6 +284,12 @@ def backlog(s: Any) -> Any:
 def network_ps(s: Any, source: int, target: int) -> int:
     """Time that a request of one region takes to an instance of another."""
     return _int64_at(s.network_ps_at, s.region_count**2)[source * s.region_count + target]
+
+
+@compiled
+def room_of(s: Any, model: int, tier: int) -> int:
+    """Tokens of the largest request of a model and tier that the fleet as given can hold."""
+    return _int64_at(s.rooms_at, (model + 1) * TIERS + tier + 1)[(model + 1) * TIERS + tier]
 
 
 @compiled

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from envs.simulator.jit import compiled
+from envs.simulator.layout import INTERACTIVE
 from envs.simulator.memory import backlog, instance, output, pool, pool_number, request
 from envs.simulator.router_queue import join_router_queue
 from envs.simulator.stretch import iterations_within
 
-LAST_TIER, MIDDLE_TIER = 2, 1
+MIDDLE_TIER = 1
 
 
 @compiled
@@ -80,11 +81,13 @@ def _release(s: Any, own: Any) -> int:
 
 @compiled
 def utilisation(s: Any, model: int, region: int) -> float:
-    """Share of KV in use of a pool's instances that take requests; 1 where there are none."""
+    """Share of KV in use of a pool's instances that take NIW; 1 where there are none."""
     used, most = 0, 0
     for i in range(s.size):
         inst = instance(s, i)
         if inst.down > 0 or inst.region != region or (inst.model >= 0 and inst.model != model):
+            continue
+        if inst.lane == INTERACTIVE:
             continue
         used += inst.context + inst.prefill_reserved
         if inst.stretch_batch > 0:

@@ -124,7 +124,7 @@ def counters_of(state: State) -> dict[str, float]:
         "arrived": float(clock["arrived"]),
         "served": float(clock["served"]),
         "rejected": float(clock["rejected"]),
-        "queued": float(clock["queued"]),
+        "queued": float(clock["queued"] + clock["stranded"]),
         "waiting": float(instances["waiting"].sum()),
         "running": float((instances["decoding"] + instances["prefilling"]).sum()),
         "preemptions": float(clock["preemptions"]),

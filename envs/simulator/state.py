@@ -23,7 +23,7 @@ assert HEAD_DTYPE.itemsize == 8 * len(_WORD)
 PATTERN = {
     "instances": (
         *("kv_capacity", "watermark", "room", "max_num_seqs", "max_batched_tokens", "batching"),
-        *("model", "context_ps", "mixed_context_ps", "attention_ps", "prefill_tail_ps"),
+        *("model", "lane", "context_ps", "mixed_context_ps", "attention_ps", "prefill_tail_ps"),
         *("decode_at", "prefill_at", "sequence_at"),
     ),
     "engines": (
@@ -167,7 +167,7 @@ _FIXED = {
     "requests": ("prompt", "model", "region"),
     "instances": (
         *("max_num_seqs", "max_batched_tokens", "batching", "model"),
-        *("decode_at", "prefill_at", "sequence_at", "region"),
+        *("decode_at", "prefill_at", "sequence_at", "region", "lane"),
     ),
 }
 
@@ -226,6 +226,7 @@ def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
         engines["aside"],
         saved["pools"]["root"],
         saved["pools"]["tail"],
+        head["stranded_root"],
     )
     ranges = [
         *((values, -1, count) for values in requests),

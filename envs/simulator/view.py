@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from envs.simulator.jit import compiled, inlined
+from envs.simulator.layout import ANY_TIER, BATCH, LAST_TIER
 from envs.simulator.prediction import predicted_remaining as _predicted_remaining
 from envs.simulator.stretch import iterations_within
 
@@ -38,18 +39,22 @@ def load(instances: np.ndarray, i: int) -> int:
 
 
 @inlined
+def serves(row: Any, request: Any) -> bool:
+    """Whether an instance serves the model and tier of a request, by their rows."""
+    if row.model >= 0 and request.model >= 0 and row.model != request.model:
+        return False
+    return row.lane == ANY_TIER or (row.lane == BATCH) == (request.tier == LAST_TIER)
+
+
+@inlined
 def holds(row: Any, request: Any) -> bool:
     """`can_hold` of the rows of an instance and a request."""
-    return (
-        request.prompt <= row.room
-        and row.down == 0
-        and (row.model < 0 or request.model < 0 or row.model == request.model)
-    )
+    return request.prompt <= row.room and row.down == 0 and serves(row, request)
 
 
 @compiled
 def can_hold(instances: np.ndarray, requests: np.ndarray, i: int, request: int) -> bool:
-    """Whether instance i is up, serves the request's model, and holds its prompt when empty."""
+    """Whether instance i is up, serves the request's model and tier, and holds its prompt when empty."""
     return bool(holds(instances[i], requests[request]))
 
 

@@ -92,6 +92,7 @@ class Backlogs:
     def _share(self, pool: Pool, instances: Sequence[ReferenceInstance]) -> float:
         """KV in use over capacity, of the instances that take requests; 1 where none does."""
         taking = [i for i in instances if i.takes and _belongs(i, pool)]
+        taking = [i for i in taking if getattr(i.engine, "lane", "any") != "interactive"]
         if not taking:
             return 1.0
         used = sum(total_tokens(instance.in_service) for instance in taking)

@@ -51,6 +51,10 @@ class Fleet:
         recoveries = [(end, i, 0) for i, _, end in options.outages]
         self.fleet_events = sorted(failures + recoveries)
         self.engines = engines
+        self.given = [
+            ReferenceInstance(engine, self.counters, self.limit.killed, None) for engine in engines
+        ]
+        self.stranded: Requests = []  # Elastic fleets: those that no ready instance fits
         self.backlogs = Backlogs(options.elastic.backlog, engines)
         self.changes = sorted(options.elastic.changes, key=lambda change: change[0])
         self.pooled: Requests = []  # those that have come to a pool
@@ -208,9 +212,11 @@ class Fleet:
             else:
                 continue
             changed = True
-        self._sort_queue()
         if not changed:
             return
+        self.queue += self.stranded
+        self.stranded = []
+        self._sort_queue()
         self.held, self.changed = False, True
         if self.options.interval_ps == 0:
             self._decide_while_due(now)
@@ -222,7 +228,7 @@ class Fleet:
             if request.logged_ps == NEVER:
                 self.arrived.append(request)
             self.held = False
-            if not any(instance.fits(request) for instance in self.instances):
+            if not any(instance.fits(request) for instance in self.given):
                 self._reject(request, REJECTED_FLEET, now)
                 continue
             if request.logged_ps == NEVER:
@@ -266,10 +272,19 @@ class Fleet:
     def _decide_while_due(self, now: int) -> None:
         """Step 3: clocked, one decision at a multiple of the interval; else while not held."""
         interval = self.options.interval_ps
-        if interval > 0 and now % interval == 0 and self.queue:
-            self._decide(now)
+        if interval > 0 and now % interval == 0:
+            self._strand()
+            if self.queue:
+                self._decide(now)
         while interval == 0 and self.queue and not self.held:
-            self._decide(now)
+            self._strand()
+            if self.queue:
+                self._decide(now)
+
+    def _strand(self) -> None:
+        """Elastic fleets: set aside what no ready instance fits, at the head of the queue."""
+        while self.options.elastic.changes and self.queue and self._first_fit() is None:
+            self.stranded.append(self.queue.pop(0))
 
     def _plan(self, now: int) -> None:
         """Step 4: every instance that is not inside an iteration plans and starts its next one."""
@@ -355,7 +370,7 @@ class Fleet:
         return [request for instance in self.instances for request in instance.requests]
 
     def _in_system(self) -> Requests:
-        return self.queue + self._at_instances() + self.backlogs.requests
+        return self.queue + self.stranded + self._at_instances() + self.backlogs.requests
 
     def _check_conservation(self) -> None:
         """Identities: every arrived request is in exactly one place, every tenant counted right."""

@@ -19,6 +19,8 @@ from tests.reference.request import (
 )
 from tests.reference.scheduler import FINISH, TOKENS, Counters, WaitingQueue, resolve
 
+LAST_TIER = 2
+
 
 class ReferenceInstance:
     """A model replica, the requests at it, and the iteration that it is inside."""
@@ -95,7 +97,10 @@ class ReferenceInstance:
         return sum(self.occupancy(request.tokens) for request in self.in_service)
 
     def serves(self, request: ReferenceRequest) -> bool:
-        """Requests: whether it has the model."""
+        """Requests: whether it has the model, and serves the tier."""
+        lane = getattr(self.engine, "lane", "any")
+        if lane != "any" and (lane == "batch") != (request.tier == LAST_TIER):
+            return False
         return request.model == "" or self.engine.model in ("", request.model)
 
     def has_room(self, request: ReferenceRequest) -> bool:

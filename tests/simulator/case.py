@@ -85,6 +85,7 @@ class Engine(_Brief):
     skip_ahead: int = 0
     model: str = ""
     region: str = ""
+    lane: str = "any"
 
     def config(self) -> EngineConfig:
         """Give the same as the kernel takes it."""

@@ -19,7 +19,12 @@ def build_elastic_case(source: Source) -> Case:
     step = _step(case)
     regions = source.choice((("",), ("",), ("a", "b"), ("a", "b", "c")))
     fleet = tuple(
-        replace(engine, region=source.choice(regions), model=source.choice(("", engine.model)))
+        replace(
+            engine,
+            region=source.choice(regions),
+            model=source.choice(("", engine.model)),
+            lane=source.choice(("any", "any", "any", "interactive", "batch")),
+        )
         for engine in case.fleet
     )
     regions = tuple(dict.fromkeys(engine.region for engine in fleet))

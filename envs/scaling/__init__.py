@@ -1,0 +1,1 @@
+"""Scaling: how many instances of each model should serve in each region, and what the rest does."""

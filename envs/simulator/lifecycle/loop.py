@@ -1,0 +1,116 @@
+"""Running a simulation whose fleet has a life cycle, up to a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from envs.simulator import pools
+from envs.simulator.jit import EntryPoint, compiled
+from envs.simulator.kernel import carry_out, proceed
+from envs.simulator.layout import END, NEVER, PAUSE, ROUTE
+from envs.simulator.lifecycle import ledger, transitions
+from envs.simulator.lifecycle.layout import FLEETS
+from envs.simulator.memory import (
+    FLOAT64_1D,
+    HEADS,
+    INT64_1D,
+    candidates,
+    seen_instances,
+    seen_requests,
+    seen_running,
+)
+from envs.simulator.policy import ROUTING_FUNCTION
+
+
+@compiled
+def by_clock(s: Any, f: Any) -> None:
+    """What the clock does at this instant: signals to backlogs, and samples."""
+    if s.now_ps >= f.next_pull_ps:
+        f.next_pull_ps += f.pull_ps
+        if s.backlogged > 0:
+            pools.pull_by_clock(s)
+            transitions.fleet_changed(s)
+    if s.now_ps >= f.next_sample_ps:
+        f.next_sample_ps += f.sample_ps
+        if f.sampled < f.most_samples:
+            ledger.take_sample(s, f)
+
+
+@compiled
+def run_fleet(s: Any, f: Any, decide: Any, parameters: Any, memory: Any) -> int:
+    """Run to `until_ps` (PAUSE), or until nothing is in the system or to arrive (END)."""
+    instances, requests, running = seen_instances(s), seen_requests(s), seen_running(s)
+    queue = candidates(s)
+    while True:
+        time = min(transitions.next_change_ps(f), f.next_pull_ps)
+        s.pause_ps = min(min(time, f.next_sample_ps), f.until_ps)
+        why = proceed(s)
+        while why == ROUTE:
+            action = decide(s.now_ps, instances, requests, running, queue, parameters, memory)
+            carry_out(s, action)
+            why = proceed(s)
+        if why != PAUSE:
+            ledger.settle_all(s, f)
+            return END
+        transitions.happen(s, f)
+        by_clock(s, f)
+        if s.now_ps >= f.until_ps:
+            ledger.settle_all(s, f)
+            return PAUSE
+
+
+def _run(
+    heads: np.ndarray,
+    fleets: np.ndarray,
+    decide: Any,
+    parameters: np.ndarray,
+    memory: np.ndarray,
+) -> int:
+    return run_fleet(heads[0], fleets[0], decide, parameters, memory)
+
+
+def _scale_out(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, acquire: bool) -> int:
+    return transitions.scale_out(heads[0], fleets[0], d, count, acquire)
+
+
+def _scale_in(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, donate: bool) -> int:
+    return transitions.scale_in(heads[0], fleets[0], d, count, donate)
+
+
+def _redeploy(heads: np.ndarray, fleets: np.ndarray, d: int, other: int, count: int) -> int:
+    return transitions.redeploy(heads[0], fleets[0], d, other, count)
+
+
+def _spot(heads: np.ndarray, fleets: np.ndarray, r: int, count: int, donate: bool) -> int:
+    if donate:
+        return transitions.donate_free(heads[0], fleets[0], r, count)
+    return transitions.give_back(heads[0], fleets[0], r, count)
+
+
+def _evict(heads: np.ndarray, fleets: np.ndarray, i: int, notice_ps: int) -> None:
+    transitions.evict(heads[0], fleets[0], i, notice_ps)
+
+
+def _look(heads: np.ndarray, fleets: np.ndarray, found: np.ndarray) -> None:
+    """Share of KV, waiting and running requests by deployment: found is (deployments * 3,)."""
+    s, f = heads[0], fleets[0]
+    ledger.settle_all(s, f)
+    for d in range(f.roles * f.region_count):
+        share, waiting, running_now = ledger.kv_share(s, f, d)
+        found[3 * d] = share
+        found[3 * d + 1] = waiting
+        found[3 * d + 2] = running_now
+
+
+_COUNT = types.int64(HEADS, FLEETS, types.int64, types.int64, types.boolean)
+run = EntryPoint(_run, types.int64(HEADS, FLEETS, ROUTING_FUNCTION, FLOAT64_1D, INT64_1D))
+scale_out = EntryPoint(_scale_out, _COUNT)
+scale_in = EntryPoint(_scale_in, _COUNT)
+redeploy = EntryPoint(_redeploy, types.int64(HEADS, FLEETS, types.int64, types.int64, types.int64))
+spot = EntryPoint(_spot, _COUNT)
+evict = EntryPoint(_evict, types.void(HEADS, FLEETS, types.int64, types.int64))
+look = EntryPoint(_look, types.void(HEADS, FLEETS, FLOAT64_1D))
+NO_TIME = NEVER
