@@ -5,6 +5,7 @@ program (arXiv:2502.14617), as released, as published and corrected, with quotas
 between models, donated GPUs and a horizon of several periods.
 """
 
+from baselines.scaling.capacity import SustainedLoad, sustainable_throughput, sustained_load
 from baselines.scaling.formulation import (
     AS_PUBLISHED,
     AS_RELEASED,
@@ -31,10 +32,13 @@ __all__ = [
     "Outcome",
     "Plan",
     "ScalingProblem",
+    "SustainedLoad",
     "outcome",
     "plan_greedily",
     "planning_demand",
     "realise",
     "relaxed_bound",
     "solve",
+    "sustainable_throughput",
+    "sustained_load",
 ]

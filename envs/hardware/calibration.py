@@ -16,7 +16,7 @@ from envs.hardware.roofline import roofline
 TABLE = DATA / "calibration.csv"
 """One row a fitted (model, GPU, tensor parallel, engine, precision)."""
 
-SKIPPED = ("name", "tier", "decode_table", "kv_tokens")
+SKIPPED = ("name", "tier", "decode_table", "prefill_table", "mixed_by_tokens", "kv_tokens")
 """Fields of a cost model that follow from others or are not fitted."""
 
 EXTRA = ("dataset", "split", "decode_p95", "prefill_p95", "tpot_p95", "mixed_error", "mixed_p95")

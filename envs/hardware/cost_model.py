@@ -85,11 +85,13 @@ class CostModel:
     with C the summed context of the decoding sequences and S the prefill attention work in
     token pairs, `m*h + m*(m+1)/2` for a chunk of m tokens over h earlier ones. `sm_q` is
     `smooth_max`; `E(n) = 1 - (1 - k_top/E)^n` is the share of experts that n tokens hit, 0 for a
-    dense model. `decode_table`, where given, replaces D by linear interpolation of measurements.
+    dense model. `decode_table` and `prefill_table`, where given, replace D by linear interpolation
+    of measurements plus tau_d, and P by the same plus tau. With `mixed_by_tokens` a mixed step
+    takes `P(b + n) + d_m*b + c_m*C + s*S`: each decoding sequence counts as one more token.
 
     Raises:
         ValueError: on a negative or non-finite coefficient, an unknown sharpness, an expert count
-            without experts per token, or a decode table that is not increasing in the batch.
+            without experts per token, or a table that is not increasing or has a bad time.
     """
 
     name: str
@@ -141,6 +143,10 @@ class CostModel:
     """Experts a token is sent to."""
     decode_table: tuple[tuple[int, float], ...] = ()
     """Measured (sequences, seconds) of decode steps, increasing; empty = use the law."""
+    prefill_table: tuple[tuple[int, float], ...] = ()
+    """Measured (tokens, seconds) of prefill steps, increasing; empty = use the law."""
+    mixed_by_tokens: bool = False
+    """Whether a step with prefill depends on its tokens alone, not on D."""
 
     source: str = ""
     """Where the coefficients come from."""
@@ -181,12 +187,22 @@ class CostModel:
                 f"cost model {self.name}: experts_per_token = {self.experts_per_token} must lie "
                 f"in 1..{self.experts} (experts)"
             )
-        batches = [batch for batch, _ in self.decode_table]
-        if batches and (len(batches) < 2 or batches != sorted(set(batches))):
+        for name, unit in (("decode_table", "sequences"), ("prefill_table", "tokens")):
+            self._check_table(name, unit)
+
+    def _check_table(self, name: str, unit: str) -> None:
+        table: tuple[tuple[int, float], ...] = getattr(self, name)
+        knots = [knot for knot, _ in table]
+        if table and (len(knots) < 2 or knots != sorted(set(knots))):
             raise ValueError(
-                f"cost model {self.name}: decode_table needs two or more rows, increasing in "
-                "sequences"
+                f"cost model {self.name}: {name} needs two or more rows, increasing in {unit}"
             )
+        for knot, seconds in table:
+            if not np.isfinite(seconds) or seconds < 0:
+                raise ValueError(
+                    f"cost model {self.name}: {name} has {seconds} s at {knot} {unit}; times must "
+                    "be finite and >= 0"
+                )
 
     @property
     def error(self) -> float:
@@ -219,9 +235,9 @@ class CostModel:
             )
         )
         mixed_context = self.context_s if self.mixed_context_s is None else self.mixed_context_s
-        sequences = np.where(
-            b > 0, self._decode(b) - self._prefill(b) + self.mixed_sequence_s * b, 0.0
-        )
+        sequences = self.mixed_sequence_s * b
+        if not self.mixed_by_tokens:
+            sequences = np.where(b > 0, self._decode(b) - self._prefill(b) + sequences, 0.0)
         seconds = np.where(
             n > 0,
             self._prefill(b + n) + sequences + mixed_context * context + self.attention_s * work,
@@ -257,7 +273,7 @@ class CostModel:
         past = np.arange(max_num_seqs + 1) - top
         read = table[np.minimum(np.arange(max_num_seqs + 1), top)] + np.maximum(past, 0) * tail
         mixed = np.rint(self.mixed_sequence_s * sequences * PICOSECONDS).astype(np.int64)
-        extra = decode - read + mixed
+        extra = mixed if self.mixed_by_tokens else decode - read + mixed
         extra[0] = 0
         mixed_context = self.context_s if self.mixed_context_s is None else self.mixed_context_s
         for array in (decode, table, extra):
@@ -298,6 +314,8 @@ class CostModel:
             )
 
     def _prefill(self, tokens: FloatArray) -> FloatArray:
+        if self.prefill_table:
+            return _interpolate(tokens, self.prefill_table) + self.overhead_s
         over = np.maximum(tokens - self.hinge_tokens, 0.0)
         return self._law(tokens) + self.linear_s * tokens + self.hinge_s * over + self.overhead_s
 
@@ -327,7 +345,7 @@ def _picoseconds(seconds: FloatArray) -> NDArray[np.int64]:
 
 def _interpolate(x: FloatArray, table: tuple[tuple[int, float], ...]) -> FloatArray:
     """Interpolate linearly and continue the end slopes, with no fused operation (np.interp)."""
-    knots = np.array([batch for batch, _ in table], np.float64)
+    knots = np.array([knot for knot, _ in table], np.float64)
     values = np.array([seconds for _, seconds in table], np.float64)
     left = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, len(knots) - 2)
     slope = (values[left + 1] - values[left]) / (knots[left + 1] - knots[left])

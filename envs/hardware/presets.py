@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 
 from envs.hardware.cost_model import CostModel
+from envs.hardware.sageserve import SAGESERVE
 
 _V100 = CostModel(
     # The paper times an isolated request (17 s for 1000 + 1000 tokens: 16.7 ms a decode step)
@@ -51,7 +52,7 @@ _A10G = CostModel(
     kv_tokens=10_000,
 )
 
-PRESETS: dict[str, CostModel] = {cost.name: cost for cost in (_V100, _A10G)}
+PRESETS: dict[str, CostModel] = {cost.name: cost for cost in (_V100, _A10G)} | SAGESERVE
 """Published cost models by name."""
 
 

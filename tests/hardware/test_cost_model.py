@@ -97,6 +97,29 @@ def test_a_decode_table_is_interpolated_and_continued() -> None:
     assert cost.step_time(decode_seqs=[1, 2, 4, 6]) == pytest.approx([11e-3, 16e-3, 31e-3, 51e-3])
 
 
+def test_a_prefill_table_is_interpolated_and_continued() -> None:
+    cost = dataclasses.replace(TOY, prefill_table=((10, 10e-3), (20, 20e-3), (40, 60e-3)))
+    tokens = [5, 15, 30, 50]
+    expected = [6e-3, 16e-3, 41e-3, 81e-3]
+    plain = dataclasses.replace(cost, attention_s=0.0)
+    assert plain.step_time(prefill_tokens=tokens) == pytest.approx(expected)
+    tables = plain.tables(4, 64)
+    assert list(tables.prefill_ps[tokens]) == [round(seconds * 1e12) for seconds in expected]
+    assert tables.prefill_tail_ps == 2_000_000_000
+    # Decodes still add what they cost alone beyond as many prefill tokens.
+    alone = plain.step_time(4) - plain.step_time(prefill_tokens=4) + 24e-6
+    assert plain.step_time(4, 0, 11) == pytest.approx(16e-3 + alone)
+
+
+def test_a_mixed_step_may_depend_on_its_tokens_alone() -> None:
+    cost = dataclasses.replace(TOY, mixed_by_tokens=True)
+    tables = cost.tables(8, 64)
+    assert list(tables.sequence_ps) == [6_000_000 * b for b in range(9)]
+    expected = cost.step_time(prefill_tokens=25) + 5 * 6e-6 + 300 * 7e-9
+    assert cost.step_time(5, 300, 20) == pytest.approx(expected)
+    assert cost.step_time(5, 300) == TOY.step_time(5, 300)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -105,6 +128,10 @@ def test_a_decode_table_is_interpolated_and_continued() -> None:
         ({"sharpness": 3}, "sharpness 3"),
         ({"experts": 4}, "experts_per_token = 0"),
         ({"decode_table": ((2, 1.0), (1, 2.0))}, "increasing in sequences"),
+        ({"prefill_table": ((1, 1.0),)}, "prefill_table needs two or more rows"),
+        ({"prefill_table": ((2, 1.0), (2, 2.0))}, "increasing in tokens"),
+        ({"prefill_table": ((1, 1.0), (2, float("inf")))}, "has inf s at 2 tokens"),
+        ({"decode_table": ((1, -1.0), (2, 2.0))}, "has -1.0 s at 1 sequences"),
     ],
 )
 def test_impossible_coefficients_are_refused(change: dict, message: str) -> None:
