@@ -5,7 +5,7 @@ The same view and the same orders serve strategies that are not learned, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -117,8 +117,8 @@ class Orders:
     @classmethod
     def none(cls, shape: tuple[int, int]) -> Orders:
         """No change of (K, R) deployments."""
-        tables = [np.zeros(shape, np.int64) for _ in range(4)]
-        return cls(*tables, np.zeros(shape[1], np.int64))
+        donate, release, reclaim, acquire = (np.zeros(shape, np.int64) for _ in range(4))
+        return cls(donate, release, reclaim, acquire, np.zeros(shape[1], np.int64))
 
     @classmethod
     def changing(cls, change: npt.NDArray[np.int64]) -> Orders:
@@ -239,8 +239,3 @@ def control(
         going = fleet.run_to(min(tick * controller.tick_s, end))
         if advance is not None:
             advance(fleet.now_s - before)
-
-
-def desired(orders_shape: Sequence[int]) -> Ints:
-    """A table of (K, R) zeros for counts."""
-    return np.zeros(tuple(orders_shape), np.int64)

@@ -59,8 +59,12 @@ class Demand:
     def until(self, time_s: float) -> Demand:
         """The whole bins before a time since the first bin began; views that end there."""
         stop = int(time_s / self.bin_s + 1e-9)
-        names = ("prompt", "batch", "largest")
-        return replace(self, **{name: getattr(self, name)[..., :stop] for name in names})
+        return replace(
+            self,
+            prompt=self.prompt[..., :stop],
+            batch=self.batch[..., :stop],
+            largest=self.largest[..., :stop],
+        )
 
     def followed_by(self, later: Demand) -> Demand:
         """This and what follows it, with the ratios of this one.
@@ -70,12 +74,12 @@ class Demand:
         """
         if later.bin_s != self.bin_s or later.prompt.shape[:2] != self.prompt.shape[:2]:
             raise ValueError("demands of other bins, models or regions can't be joined")
-        names = ("prompt", "batch", "largest")
-        joined = {
-            name: np.concatenate([getattr(self, name), getattr(later, name)], axis=-1)
-            for name in names
-        }
-        return replace(self, **joined)
+        return replace(
+            self,
+            prompt=np.concatenate([self.prompt, later.prompt], axis=-1),
+            batch=np.concatenate([self.batch, later.batch], axis=-1),
+            largest=np.concatenate([self.largest, later.largest], axis=-1),
+        )
 
     def with_ratios_of(self, earlier: Demand) -> Demand:
         """The same with ratios that were known before."""
@@ -109,7 +113,8 @@ def demand_of(
     shape = (len(models), len(regions), 2, bins)
     prompt, output = np.zeros(shape), np.zeros(shape)
     largest = np.zeros((len(models), len(regions), bins))
-    for part in [parts] if isinstance(parts, RequestTable) else parts:
+    tables: Iterable[RequestTable] = [parts] if isinstance(parts, RequestTable) else parts
+    for part in tables:
         _add(part, models, regions, bin_s, prompt, output, largest)
     sums, answers = prompt.sum(axis=(1, 3)), output.sum(axis=(1, 3))
     ratio = 1.0 + answers / np.maximum(sums, 1.0)

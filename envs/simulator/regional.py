@@ -1,4 +1,4 @@
-"""The region of a request, and the instance in it: SageServe's rules (arXiv:2502.14617, 5 and 6)."""
+"""The region of a request, and the instance in it: SageServe's rules (arXiv:2502.14617)."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def holds(row: Any, request: Any) -> bool:
 
 @compiled
 def can_hold(instances: np.ndarray, requests: np.ndarray, i: int, request: int) -> bool:
-    """Whether instance i is up, serves the request's model and tier, and holds its prompt when empty."""
+    """Whether instance i is up, serves model and tier, and holds the prompt when empty."""
     return bool(holds(instances[i], requests[request]))
 
 
