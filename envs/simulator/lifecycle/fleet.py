@@ -100,6 +100,11 @@ class LifecycleFleet:
         return self.simulation.state.arrays["pools"]
 
     @property
+    def router_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters and memory of the routing rule, for compiled code."""
+        return self._parameters, self._memory
+
+    @property
     def samples(self) -> np.ndarray:
         """(samples, roles, regions) rows of SAMPLE_DTYPE, one every `sample_s`."""
         rows = self.arrays["samples"][: int(self.head["sampled"][0])]
@@ -216,6 +221,16 @@ class LifecycleFleet:
         twin.arrays = {name: array.copy() for name, array in self.arrays.items()}
         twin._bind()
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_decide": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Serialisation loses the flag that a structured dtype is aligned; the layout is the same.
+        self.head = self.head.view(FLEET_DTYPE)
+        self._decide = self.router.compiled
+        self._bind()
 
     def _order(self, entry: Any, role: int, region: int, count: int, flag: bool) -> int:
         self._check(role, region, count)

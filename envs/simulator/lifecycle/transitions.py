@@ -282,7 +282,7 @@ def _cancel(s: Any, f: Any, i: int, goal: int) -> None:
 
 
 @compiled
-def _to_stop(s: Any, f: Any, d: int, starting: bool) -> int:
+def to_stop(s: Any, f: Any, d: int, starting: bool) -> int:
     """The instance of a deployment to stop: one that starts, else the ready one with least load."""
     best, least = -1, 0
     for i in range(f.size - 1, -1, -1):
@@ -308,7 +308,7 @@ def scale_in(s: Any, f: Any, d: int, count: int, donate: bool) -> int:
     own, done = deployment(f, d), 0
     goal = DONATED if donate else OFF
     while done < count and own.ready + own.starting > own.floor:
-        i = _to_stop(s, f, d, True)
+        i = to_stop(s, f, d, True)
         if i < 0:
             break
         if place(f, i).state == READY:
@@ -330,7 +330,7 @@ def redeploy(s: Any, f: Any, source: int, target: int, count: int) -> int:
     if source == target or source % f.region_count != target % f.region_count:
         return 0
     while done < count and give.ready + give.starting > give.floor:
-        i = _to_stop(s, f, source, False)
+        i = to_stop(s, f, source, False)
         role = target // f.region_count
         if i < 0 or take.ready + take.starting >= take.ceiling:
             break
