@@ -23,9 +23,9 @@ class ScalingEnv(CopyEnv):
     Requests of three tiers (interactive fast and normal, and work that can wait) come to models in
     regions and are served by instances on VMs that take time to come and to go (exact simulation
     with the whole life cycle, `docs/simulator.md`). A step is an epoch: the agent orders changes of
-    the fleet, and the simulation runs on for `epoch_s`. Which region serves a request, and when work
-    that can wait is released, is decided in between by SageServe's rules (arXiv:2502.14617), or by
-    another routing rule.
+    the fleet, and the simulation runs on for `epoch_s`. Which region serves a request, and when
+    work that can wait is released, is decided in between by SageServe's rules (arXiv:2502.14617),
+    or by another routing rule.
 
     A *pool* is a model (with the tiers that its instances serve) in a region. Row `k * regions + r`
     of actions and observations is role k in region r; rows beyond the scenario's are padding.
@@ -35,22 +35,22 @@ class ScalingEnv(CopyEnv):
 
     | numbers | values | meaning |
     |---|---|---|
-    | `market`, one a pool | 0 .. 2 most | minus `most`: start on new VMs (+), or stop and give back (-) |
-    | `spot`, one a pool | 0 .. 2 most | minus `most`: reclaim donated VMs (+), or stop and donate (-) |
-    | `redeploy`, one a pool | 0 .. roles | 0, or 1 + the role in the region that gives an instance |
+    | `market`, one a pool | 0 .. 2 most | less `most`: start on new VMs, or (-) give back |
+    | `spot`, one a pool | 0 .. 2 most | less `most`: reclaim donated VMs, or (-) donate |
+    | `redeploy`, one a pool | 0 .. roles | 0, or 1 + the role there that gives an instance |
 
     What stops comes first, then redeployments, reclaims and acquisitions; what quotas, floors,
     ceilings and places do not allow is not done (`info["action_obeyed"]`). `action_masks()` and
-    `info["action_mask"]` tell what is allowed for each number alone; a pool that was scaled less than
-    `cooldown_s` ago may not change. `no_change()` is the action that changes nothing.
+    `info["action_mask"]` tell what is allowed for each number alone; a pool that was scaled less
+    than `cooldown_s` ago may not change. `no_change()` is the action that changes nothing.
 
     ## Observation space
-    `Dict` of float32 vectors (names, units and bounds: `envs.scaling.layout`), which hold nothing of
-    requests that have not come, and no output length of those that have not finished.
+    `Dict` of float32 vectors (names, units and bounds: `envs.scaling.layout`), which hold nothing
+    of requests that have not come, and no output length of those that have not finished.
 
     | key | length | content |
     |---|---|---|
-    | `pools` | roles * regions * 25 | instances by state, KV, queue, backlog, demand, its past, misses |
+    | `pools` | roles * regions * 25 | instances by state, KV, queues, demand, its past, misses |
     | `regions` | regions * 6 | quota, free places, prices |
     | `clock` | 6 | hour of the day and the week, length of an epoch |
 
@@ -58,10 +58,10 @@ class ScalingEnv(CopyEnv):
     quantile, are of weeks of training seeds.
 
     ## Reward
-    See `envs.scaling.reward.Reward`; `info["reward_terms"]` lists the weighted terms. `info["cost"]`
-    has what a constrained learner bounds: requests of each tier whose limit passed in the step and
-    was missed, and hours of instances that were starting; `info["counts"]` the requests whose limit
-    passed.
+    See `envs.scaling.reward.Reward`; `info["reward_terms"]` lists the weighted terms.
+    `info["cost"]` has what a constrained learner bounds: requests of each tier whose limit passed
+    in the step and was missed, and hours of instances that were starting; `info["counts"]` the
+    requests whose limit passed.
 
     ## Starting state
     The fleet as the scenario says, before the first arrival. Each reset draws a new workload, with

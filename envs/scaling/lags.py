@@ -101,7 +101,9 @@ def _typical(
 
     The weeks are those of training seeds, so nothing of an evaluated week is in them.
     """
-    whole = kind.model_validate_json(text).model_copy(update={"requests": None, "duration_s": epochs * bin_s})
+    whole = kind.model_validate_json(text).model_copy(
+        update={"requests": None, "duration_s": epochs * bin_s}
+    )
     series = np.stack(
         [
             _all_tiers(demand_of(whole.parts(seed), models, regions, epochs * bin_s, bin_s))

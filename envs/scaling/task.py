@@ -31,9 +31,9 @@ from envs.scaling.layout import (
 from envs.scaling.metrics import summary
 from envs.scaling.reward import Reward
 from envs.scenarios import SEEDS, Scenario, load_scenario
-from envs.simulator import Result, Simulation
+from envs.simulator import Result, Simulation, kernel
 from envs.simulator.columns import seconds_to_ps
-from envs.simulator.lifecycle import LifecycleFleet
+from envs.simulator.lifecycle import LifecycleFleet, loop
 from envs.simulator.policy import RoutingPolicy
 from envs.workloads import RequestTable
 
@@ -236,15 +236,15 @@ class Copy:
             buffer.fill(0.0)
         self.action[:] = self.task.no_change()
         self._bind()
-        transition.step_one(self._address, self.decide, True)
+        transition.step_one(self._address, *self.functions, True)
         self.over = False
         return {"dt": 0.0, "action_mask": self.mask.copy()}
 
     @property
-    def decide(self) -> Any:
-        """Machine code of the routing rule."""
+    def functions(self) -> tuple[Any, Any, Any]:
+        """Machine code that a step takes: runs of fleet and kernel, and the routing rule."""
         assert self.fleet is not None
-        return self.fleet.router.compiled
+        return loop.run.compiled, kernel.run.compiled, self.fleet.router.compiled
 
     def step(self, action: Any) -> None:
         """Carry out one action and run an epoch.
@@ -253,7 +253,7 @@ class Copy:
             ValueError: The action has another shape, or numbers out of range.
         """
         self.action[:] = checked(action, self.task)
-        transition.step_one(self._address, self.decide, False)
+        transition.step_one(self._address, *self.functions, False)
 
     def observation(self) -> Observation:
         """What is observed now, in arrays of its own."""

@@ -10,10 +10,11 @@ from numba import types
 from envs.scaling.layout import COSTS, COUNTS, ENV_DTYPE, STEP_VALUES, TERMS
 from envs.scaling.observation import keep_sums, note_epoch, observe, write_masks
 from envs.simulator.jit import EntryPoint, compiled
+from envs.simulator.kernel import RUN_FUNCTION as SERVE_FUNCTION
 from envs.simulator.layout import END, HEAD_DTYPE, PAUSE, PS_PER_S, UNFINISHED
 from envs.simulator.lifecycle import transitions
 from envs.simulator.lifecycle.layout import FLEET_DTYPE, deployment
-from envs.simulator.lifecycle.loop import run_fleet
+from envs.simulator.lifecycle.loop import RUN_FUNCTION
 from envs.simulator.memory import array_at, backlog, record_at, request
 from envs.simulator.policy import ROUTING_FUNCTION
 
@@ -140,7 +141,7 @@ def _account(e: Any, s: Any, f: Any) -> None:
 
 
 @compiled
-def _step(address: int, decide: Any, start: bool) -> None:
+def _step(address: int, run: Any, serve: Any, decide: Any, start: bool) -> None:
     """Carry out the action and run an epoch, by the address of the record.
 
     `start` is the first call of an episode: it only looks. Results are left in the record.
@@ -156,7 +157,8 @@ def _step(address: int, decide: Any, start: bool) -> None:
     e.tick_ps = min(e.tick_ps + e.epoch_ps, e.horizon_ps)
     f.until_ps = e.tick_ps
     parameters = _doubles_at(e.parameters_at, e.parameter_count)
-    why = run_fleet(s, f, decide, parameters, _longs_at(e.memory_at, e.memory_count))
+    memory = _longs_at(e.memory_at, e.memory_count)
+    why = run(e.head_at, e.fleet_at, serve, decide, parameters, memory)
     e.ended = 1 if why == END else 0
     e.cut = 1 if why == PAUSE and s.now_ps >= e.horizon_ps else 0
     e.dt_s = (s.now_ps - e.last_ps) / PS_PER_S
@@ -179,12 +181,20 @@ assert len(STEP_VALUES) == 2 + len(COSTS) + len(COUNTS) + len(TERMS)
 
 
 def _step_all(
-    address: int, decide: Any, skip: np.ndarray, values: np.ndarray, flags: np.ndarray
+    address: int,
+    run: Any,
+    serve: Any,
+    decide: Any,
+    skip: np.ndarray,
+    values: np.ndarray,
+    flags: np.ndarray,
 ) -> bool:
     """A step of every environment of a batch, whose records begin at an address.
 
     Args:
         address: Where the (n,) records lie.
+        run: `envs.simulator.lifecycle.loop.run`.
+        serve: `envs.simulator.kernel.run`.
         decide: The routing rule of all.
         skip: (n,) bool, environments that take no step.
         values: (len(STEP_VALUES), n) float64, filled; 0 where skipped.
@@ -199,7 +209,7 @@ def _step_all(
             values[:, k] = 0.0
             flags[:, k] = False
             continue
-        _step(address + k * _ENV_BYTES, decide, False)
+        _step(address + k * _ENV_BYTES, run, serve, decide, False)
         e = _env_at(address, k)
         flags[0, k] = e.ended == 1
         flags[1, k] = e.cut == 1
@@ -224,11 +234,15 @@ def _step_all(
     return ended
 
 
-step_one = EntryPoint(_step, types.void(types.int64, ROUTING_FUNCTION, types.boolean))
+step_one = EntryPoint(
+    _step, types.void(types.int64, RUN_FUNCTION, SERVE_FUNCTION, ROUTING_FUNCTION, types.boolean)
+)
 step_all = EntryPoint(
     _step_all,
     types.boolean(
         types.int64,
+        RUN_FUNCTION,
+        SERVE_FUNCTION,
         ROUTING_FUNCTION,
         types.Array(types.boolean, 1, "C"),
         types.Array(types.float64, 2, "C"),

@@ -114,8 +114,8 @@ class ScalingVectorEnv(CopiesVectorEnv):
         values: npt.NDArray[np.float64],
         flags: npt.NDArray[np.bool_],
     ) -> bool:
-        decide = self._copies[0].decide  # type: ignore[attr-defined]
-        done: bool = transition.step_all(self._address, decide, self._over, values, flags)
+        functions = self._copies[0].functions  # type: ignore[attr-defined]
+        done: bool = transition.step_all(self._address, *functions, self._over, values, flags)
         return done
 
     def _viewer(self) -> Any:

@@ -74,8 +74,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_the_checkers_of_gymnasium_and_stable_baselines3_pass() -> None:
-    from envs.hardware import OutsideFitWarning
     from stable_baselines3.common.env_checker import check_env as check_sb3
+
+    from envs.hardware import OutsideFitWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -157,9 +158,7 @@ def test_any_number_of_pools_fits_its_rows(roles: int, regions: int) -> None:
     one, other = play(small, keep, seed=2), play(large, keep, seed=2)
     assert [step[1] for step in one] == [step[1] for step in other]
     rows = other[-1][0]["pools"].reshape(roles, regions, -1)
-    np.testing.assert_array_equal(
-        rows[:4, :3].reshape(12, -1), one[-1][0]["pools"].reshape(12, -1)
-    )
+    np.testing.assert_array_equal(rows[:4, :3].reshape(12, -1), one[-1][0]["pools"].reshape(12, -1))
     assert not rows[4:].any() and not rows[:, 3:].any()
     mask = other[-1][2]["action_mask"][: 5 * roles * regions].reshape(roles, regions, 5)
     padding = np.ones((roles, regions), bool)

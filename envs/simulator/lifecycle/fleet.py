@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from envs.simulator import kernel
 from envs.simulator.columns import seconds_to_ps
 from envs.simulator.layout import END, NEVER, POOL_DTYPE
 from envs.simulator.lifecycle import layout, loop
@@ -127,7 +128,14 @@ class LifecycleFleet:
         if time_ps < head["now_ps"][0]:
             raise ValueError(f"{time_s} s has passed: it is {self.now_s} s")
         self.head["until_ps"] = time_ps
-        why = loop.run(head, self.head, self._decide, self._parameters, self._memory)
+        why = loop.run(
+            head.ctypes.data,
+            self.head.ctypes.data,
+            kernel.run.compiled,
+            self._decide,
+            self._parameters,
+            self._memory,
+        )
         self.simulation.check_clock()
         return int(why) != END
 
