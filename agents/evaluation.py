@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from agents.model_files import load_policy, read_policy_config
 from agents.networks import Policy
-from agents.play import play
+from agents.play import Played, play
 from agents.problems import environment, problem_of
 from agents.problems.base import Rows
 from agents.runs import Run
@@ -44,6 +45,19 @@ def run_agent(
         ValueError: The folder holds no policy, its files are faulty, or the fleet is larger than
             the policy was trained for.
     """
+    env, _ = play_agent(run_folder, table, scenario, seed, deterministic)
+    result: Result = env.result()
+    return replace(result, router=f"agent:{Path(run_folder).resolve().name}")
+
+
+def play_agent(
+    run_folder: Path,
+    table: RequestTable,
+    scenario: Scenario,
+    seed: int,
+    deterministic: bool = True,
+) -> tuple[Any, Played]:
+    """As `run_agent`; gives the environment at the end of the episode, and what was played."""
     folder = find_policy(Path(run_folder))
     config = read_policy_config(folder)
     env = environment(config, scenario)
@@ -55,7 +69,7 @@ def run_agent(
         (played,) = play(policy, [env], options, np.random.default_rng(seed), deterministic)
     finally:
         torch.set_num_threads(torch_threads)
-    return replace(played.result, router=f"agent:{Path(run_folder).resolve().name}")
+    return env, played
 
 
 def find_policy(folder: Path) -> Path:

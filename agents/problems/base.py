@@ -101,6 +101,9 @@ class Problem(ABC):
         values = self._config.hyperparameters
         return network_arguments(values.net_arch, values.activation)
 
+    def prepare(self, policy: Any) -> None:  # noqa: B027, most begin as they are
+        """Change a policy before it learns; by default nothing."""
+
     def make_batch(self) -> CopiesVectorEnv:
         """The environment copies that training steps.
 

@@ -11,9 +11,9 @@ DEFAULT_WEIGHTS = {
     "dollars": 1.0,
     "spot_income": 1.0,
     "waste": 0.0,
-    "iw_f": 0.05,
-    "iw_n": 0.05,
-    "niw": 0.02,
+    "iw_f": 0.5,
+    "iw_n": 0.5,
+    "niw": 0.2,
     "leftover": 1.5,
 }
 
@@ -22,8 +22,9 @@ DEFAULT_WEIGHTS = {
 class Reward:
     """A scaling reward: `scale * sum(weight * term)` over the terms of one step.
 
-    Dollars are the unit: a weight of a tier is what a request that misses its limit costs. At
-    SageServe's prices a request costs one to two cents to serve.
+    Dollars are the unit: a weight of a tier is what a request that misses its limit costs. The
+    defaults are a choice: several times what a request costs to serve, which at the presets' prices
+    is from less than a cent (3B) to ten cents (176B).
 
     * `dollars`: minus what instances cost in the step: those that serve, start and (where they are
       billed) drain, and what donated VMs cost.
