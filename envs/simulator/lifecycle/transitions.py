@@ -155,7 +155,6 @@ def _lose_work(s: Any, f: Any, i: int) -> None:
     """Turn an instance off at once; its requests go back to the router."""
     if not is_empty(s, i):
         instants.fail(s, i)
-        deployment(f, place(f, i).role * f.region_count + place(f, i).region).lost += 1
     instance(s, i).down = _DOWN
     fleet_changed(s)
 
