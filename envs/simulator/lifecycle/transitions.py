@@ -281,16 +281,19 @@ def _cancel(s: Any, f: Any, i: int, goal: int) -> None:
 
 
 @compiled
-def _to_stop(s: Any, f: Any, d: int, starting: bool) -> int:
-    """The instance of a deployment to stop: one that starts, else the ready one with least load."""
+def _to_stop(s: Any, f: Any, d: int, new_role: int) -> int:
+    """The instance of a deployment to stop: one that starts, else the ready one with least load.
+
+    Where it is to serve a new role, it is a ready one whose kind of GPU can have that.
+    """
     best, least = -1, 0
     for i in range(f.size - 1, -1, -1):
         row = place(f, i)
         if not _is_of(f, row, d):
             continue
-        if starting and _starts(row):
+        if new_role < 0 and _starts(row):
             return i
-        if row.state == READY:
+        if row.state == READY and (new_role < 0 or pattern(f, new_role, row.kind) >= 0):
             inst = instance(s, i)
             load = inst.waiting + inst.decoding + inst.prefilling
             if best < 0 or load < least:
@@ -307,7 +310,7 @@ def scale_in(s: Any, f: Any, d: int, count: int, donate: bool) -> int:
     own, done = deployment(f, d), 0
     goal = DONATED if donate else OFF
     while done < count and own.ready + own.starting > own.floor:
-        i = _to_stop(s, f, d, True)
+        i = _to_stop(s, f, d, -1)
         if i < 0:
             break
         if place(f, i).state == READY:
@@ -329,11 +332,9 @@ def redeploy(s: Any, f: Any, source: int, target: int, count: int) -> int:
     if source == target or source % f.region_count != target % f.region_count:
         return 0
     while done < count and give.ready + give.starting > give.floor:
-        i = _to_stop(s, f, source, False)
         role = target // f.region_count
+        i = _to_stop(s, f, source, role)
         if i < 0 or take.ready + take.starting >= take.ceiling:
-            break
-        if pattern(f, role, place(f, i).kind) < 0:
             break
         _drain(s, f, i, LOADING, role, f.drain_limit_ps)
         _go_on(s, f, i)
