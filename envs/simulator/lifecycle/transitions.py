@@ -273,11 +273,14 @@ def _starts(row: Any) -> bool:
 
 @compiled
 def _cancel(s: Any, f: Any, i: int, goal: int) -> None:
-    """Stop an instance that starts; weights that are half loaded are none."""
+    """Stop an instance that starts; weights that are half loaded are none.
+
+    A VM that is not there yet can't be donated: it is called off.
+    """
     row = place(f, i)
     kept = row.role if row.state == RECLAIMING and goal == DONATED else -1
     row.next_ps = NEVER
-    enter(s, f, i, goal, kept)
+    enter(s, f, i, OFF if row.state == PROVISIONING else goal, kept)
 
 
 @compiled
