@@ -382,7 +382,6 @@ def evict(s: Any, f: Any, i: int, notice_ps: int) -> None:
         return
     if row.state == READY:
         _drain(s, f, i, FAILED, -1, notice_ps)
-        _go_on(s, f, i)
     elif row.state == DRAINING:
         # Counted as starting elsewhere, if it was to be redeployed: no longer.
         role = row.role
@@ -390,12 +389,12 @@ def evict(s: Any, f: Any, i: int, notice_ps: int) -> None:
         row.goal, row.goal_role = FAILED, -1
         enter(s, f, i, DRAINING, role)
         row.next_ps = min(row.next_ps, _later(s, notice_ps))
-        _go_on(s, f, i)
     else:
         if row.role >= 0:
             deployment(f, row.role * f.region_count + row.region).lost += 1
         enter(s, f, i, FAILED, -1)
         row.next_ps = _later(s, _delay(f, i, REPAIR))
+    _go_on(s, f, i)
 
 
 @compiled
