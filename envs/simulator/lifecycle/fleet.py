@@ -114,6 +114,8 @@ class LifecycleFleet:
     def run_to(self, time_s: float) -> bool:
         """Run up to a time; whether anything is in the system or to arrive.
 
+        Infinity runs to the end, and releases what is left in backlogs when nothing else happens.
+
         Raises:
             ValueError: The time has passed, or see `Simulation.run`.
         """

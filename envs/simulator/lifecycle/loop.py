@@ -8,9 +8,10 @@ import numpy as np
 from numba import types
 
 from envs.simulator import pools
+from envs.simulator.instants import next_time
 from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import carry_out, proceed
-from envs.simulator.layout import END, NEVER, PAUSE, ROUTE
+from envs.simulator.layout import END, NEVER, PAUSE, PHASE_NEXT, ROUTE
 from envs.simulator.lifecycle import ledger, transitions
 from envs.simulator.lifecycle.layout import FLEETS
 from envs.simulator.memory import (
@@ -40,6 +41,14 @@ def by_clock(s: Any, f: Any) -> None:
 
 
 @compiled
+def _nothing_left(s: Any, f: Any) -> bool:
+    """Whether nothing is left to happen but what the clock does."""
+    return (
+        s.phase == PHASE_NEXT and next_time(s) == NEVER and transitions.next_change_ps(f) == NEVER
+    )
+
+
+@compiled
 def run_fleet(s: Any, f: Any, decide: Any, parameters: Any, memory: Any) -> int:
     """Run to `until_ps` (PAUSE), or until nothing is in the system or to arrive (END)."""
     instances, requests, running = seen_instances(s), seen_requests(s), seen_running(s)
@@ -57,6 +66,12 @@ def run_fleet(s: Any, f: Any, decide: Any, parameters: Any, memory: Any) -> int:
             return END
         transitions.happen(s, f)
         by_clock(s, f)
+        if f.until_ps == NEVER and _nothing_left(s, f):
+            if s.backlogged == 0:
+                ledger.settle_all(s, f)
+                return END
+            pools.release_all(s)
+            transitions.fleet_changed(s)
         if s.now_ps >= f.until_ps:
             ledger.settle_all(s, f)
             return PAUSE
@@ -113,4 +128,3 @@ redeploy = EntryPoint(_redeploy, types.int64(HEADS, FLEETS, types.int64, types.i
 spot = EntryPoint(_spot, _COUNT)
 evict = EntryPoint(_evict, types.void(HEADS, FLEETS, types.int64, types.int64))
 look = EntryPoint(_look, types.void(HEADS, FLEETS, FLOAT64_1D))
-NO_TIME = NEVER
