@@ -12,7 +12,7 @@ from envs.simulator.instants import next_time
 from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.layout import END, NEVER, PAUSE, PHASE_NEXT, ROUTE
-from envs.simulator.lifecycle import ledger, transitions
+from envs.simulator.lifecycle import ledger, orders, transitions
 from envs.simulator.lifecycle.layout import FLEETS
 from envs.simulator.memory import (
     FLOAT64_1D,
@@ -88,21 +88,21 @@ def _run(
 
 
 def _scale_out(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, acquire: bool) -> int:
-    return transitions.scale_out(heads[0], fleets[0], d, count, acquire)
+    return orders.scale_out(heads[0], fleets[0], d, count, acquire)
 
 
 def _scale_in(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, donate: bool) -> int:
-    return transitions.scale_in(heads[0], fleets[0], d, count, donate)
+    return orders.scale_in(heads[0], fleets[0], d, count, donate)
 
 
 def _redeploy(heads: np.ndarray, fleets: np.ndarray, d: int, other: int, count: int) -> int:
-    return transitions.redeploy(heads[0], fleets[0], d, other, count)
+    return orders.redeploy(heads[0], fleets[0], d, other, count)
 
 
 def _spot(heads: np.ndarray, fleets: np.ndarray, r: int, count: int, donate: bool) -> int:
     if donate:
-        return transitions.donate_free(heads[0], fleets[0], r, count)
-    return transitions.give_back(heads[0], fleets[0], r, count)
+        return orders.donate_free(heads[0], fleets[0], r, count)
+    return orders.give_back(heads[0], fleets[0], r, count)
 
 
 def _evict(heads: np.ndarray, fleets: np.ndarray, i: int, notice_ps: int) -> None:
