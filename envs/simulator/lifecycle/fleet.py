@@ -248,12 +248,14 @@ class LifecycleFleet:
 
     def _place_instances(self) -> None:
         """Count the places in, and turn the instances off that do not serve."""
-        down = self.simulation.state.arrays["instances"]["down"]
+        arrays, size = self.simulation.state.arrays, len(self.places)
+        off = self.places["state"] != layout.READY
+        arrays["instances"]["down"][off] = 1
+        if len(arrays["seen_instances"]) == size:  # the router's first look is at time 0
+            arrays["seen_instances"]["down"][off] = 1
         deployments, regions = self.deployments, self.regions
-        for i, row in enumerate(self.places):
+        for row in self.places:
             state = int(row["state"])
-            if state != layout.READY:
-                down[i] = 1
             if state == layout.OFF:
                 regions[row["region"]]["free"] += 1
                 continue
