@@ -219,6 +219,14 @@ class LifecycleFleet:
         twin._bind()
         return twin
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_decide": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._decide = self.router.compiled
+        self._bind()
+
     def _order(self, entry: Any, role: int, region: int, count: int, flag: bool) -> int:
         self._check(role, region, count)
         d = role * self.shape[1] + region
