@@ -31,8 +31,10 @@ def by_clock(s: Any, f: Any) -> None:
     """What the clock does at this instant: signals to backlogs, and samples."""
     if s.now_ps >= f.next_pull_ps:
         f.next_pull_ps += f.pull_ps
-        if s.backlogged > 0:
+        before = s.backlogged
+        if before > 0:
             pools.pull_by_clock(s)
+        if s.backlogged < before:
             transitions.fleet_changed(s)
     if s.now_ps >= f.next_sample_ps:
         f.next_sample_ps += f.sample_ps
