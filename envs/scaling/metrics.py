@@ -115,6 +115,8 @@ def released_instance_hours(fleet: LifecycleFleet, bucket_s: float = 900.0) -> F
     notebooks, `Figures9-10.py`; they sample every 2 s).
     """
     live = _live(fleet)
+    if not len(live):
+        return np.zeros(fleet.shape)
     each = max(1, round(bucket_s / fleet.plan.sample_s))
     buckets = [live[at : at + each].max(axis=0) for at in range(0, len(live), each)]
     return np.asarray(np.sum(buckets, axis=0) * bucket_s / 3600.0)

@@ -18,7 +18,7 @@ from envs.scaling.layout import (
 )
 from envs.simulator.jit import compiled
 from envs.simulator.layout import PS_PER_S
-from envs.simulator.lifecycle import layout, ledger, transitions
+from envs.simulator.lifecycle import layout, ledger, orders
 from envs.simulator.lifecycle.layout import deployment, model_of, pattern, place, price
 from envs.simulator.memory import array_at, backlog, pool_number, request
 
@@ -229,6 +229,5 @@ def write_masks(e: Any, s: Any, f: Any) -> None:
                 give = deployment(f, source)
                 cooling = s.now_ps - give.changed_ps < e.cooldown_ps
                 if other != role and not cooling and give.ready + give.starting > give.floor:
-                    i = transitions.to_stop(s, f, source, False)
-                    fits = i >= 0 and pattern(f, role, place(f, i).kind) >= 0
-                    mask[at + 1 + other] = 1 if fits else 0
+                    found = orders.to_stop(s, f, source, role) >= 0
+                    mask[at + 1 + other] = 1 if found else 0

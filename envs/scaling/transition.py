@@ -12,7 +12,7 @@ from envs.scaling.observation import keep_sums, note_epoch, observe, write_masks
 from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import RUN_FUNCTION as SERVE_FUNCTION
 from envs.simulator.layout import END, HEAD_DTYPE, PAUSE, PS_PER_S, UNFINISHED
-from envs.simulator.lifecycle import transitions
+from envs.simulator.lifecycle import orders
 from envs.simulator.lifecycle.layout import FLEET_DTYPE, deployment
 from envs.simulator.lifecycle.loop import RUN_FUNCTION
 from envs.simulator.memory import array_at, backlog, record_at, request
@@ -43,9 +43,9 @@ def _scale(e: Any, s: Any, f: Any, part: int, out: bool) -> None:
             continue
         d, count = role * f.region_count + r, abs(change)
         if out:
-            done = transitions.scale_out(s, f, d, count, part == _MARKET)
+            done = orders.scale_out(s, f, d, count, part == _MARKET)
         else:
-            done = transitions.scale_in(s, f, d, count, part == _SPOT)
+            done = orders.scale_in(s, f, d, count, part == _SPOT)
         if done < count:
             e.obeyed = 0
 
@@ -63,7 +63,7 @@ def _redeploy(e: Any, s: Any, f: Any) -> None:
             e.obeyed = 0
             continue
         source, target = chosen * f.region_count + r, role * f.region_count + r
-        if transitions.redeploy(s, f, source, target, 1) == 0:
+        if orders.redeploy(s, f, source, target, 1) == 0:
             e.obeyed = 0
 
 

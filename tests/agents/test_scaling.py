@@ -131,9 +131,7 @@ def test_rules_order_what_they_say() -> None:
     problem = problem_of(small_config())
     env = problem.make_env()
     acts = rules(env.task)
-    played = {
-        name: play_with(act, [env], [{"workload_seed": 1}])[0] for name, act in acts.items()
-    }
+    played = {name: play_with(act, [env], [{"workload_seed": 1}])[0] for name, act in acts.items()}
     assert not played["no_change"].actions.any()
     for one in played.values():
         assert one.obeyed == one.decisions == 12

@@ -120,6 +120,8 @@ class LifecycleFleet:
     def run_to(self, time_s: float) -> bool:
         """Run up to a time; whether anything is in the system or to arrive.
 
+        Infinity runs to the end, and releases what is left in backlogs when nothing else happens.
+
         Raises:
             ValueError: The time has passed, or see `Simulation.run`.
         """
@@ -175,20 +177,24 @@ class LifecycleFleet:
 
     def give_back(self, region: int, count: int = 1) -> int:
         """Give donated VMs back; gives how many."""
+        self._check(0, region, count)
         return int(loop.spot(self.simulation.state.head, self.head, region, count, False))
 
     def donate_new(self, region: int, count: int = 1) -> int:
         """Acquire VMs to donate them; gives how many."""
+        self._check(0, region, count)
         return int(loop.spot(self.simulation.state.head, self.head, region, count, True))
 
     def evict(self, place: int, notice_s: float = 0.0) -> None:
         """Take the VM of a place away after a notice.
 
         Raises:
-            ValueError: There is no such place.
+            ValueError: There is no such place, or the notice is negative.
         """
         if not 0 <= place < len(self.places):
             raise ValueError(f"there is no place {place}: the fleet has {len(self.places)}")
+        if notice_s < 0:
+            raise ValueError(f"notice_s must be 0 or more, not {notice_s}")
         loop.evict(self.simulation.state.head, self.head, place, seconds_to_ps(notice_s))
 
     def totals(self) -> dict[str, float]:
@@ -248,7 +254,9 @@ class LifecycleFleet:
     def _check(self, role: int, region: int, count: int) -> None:
         roles, regions = self.shape
         if not (0 <= role < roles and 0 <= region < regions):
-            raise ValueError(f"there is no deployment ({role}, {region}): {roles} x {regions}")
+            raise ValueError(
+                f"there is no deployment ({role}, {region}): {roles} roles, {regions} regions"
+            )
         if count < 0:
             raise ValueError(f"count must be 0 or more, not {count}")
 
@@ -269,12 +277,14 @@ class LifecycleFleet:
 
     def _place_instances(self) -> None:
         """Count the places in, and turn the instances off that do not serve."""
-        down = self.simulation.state.arrays["instances"]["down"]
+        arrays, size = self.simulation.state.arrays, len(self.places)
+        off = self.places["state"] != layout.READY
+        arrays["instances"]["down"][off] = 1
+        if len(arrays["seen_instances"]) == size:  # the router's first look is at time 0
+            arrays["seen_instances"]["down"][off] = 1
         deployments, regions = self.deployments, self.regions
-        for i, row in enumerate(self.places):
+        for row in self.places:
             state = int(row["state"])
-            if state != layout.READY:
-                down[i] = 1
             if state == layout.OFF:
                 regions[row["region"]]["free"] += 1
                 continue
@@ -371,6 +381,13 @@ def _check_plan(simulation: Simulation, plan: LifecyclePlan) -> None:
     for name in ("role", "kind", "ready", "donated"):
         if len(getattr(plan, name)) != size:
             raise ValueError(f"{name} has {len(getattr(plan, name))} values for {size} instances")
+    for name, most in (("role", len(plan.roles)), ("kind", len(plan.regions[0].price))):
+        values = np.asarray(getattr(plan, name))
+        if values.min() < 0 or values.max() >= most:
+            raise ValueError(f"{name} must be from 0 to {most - 1}")
+    for kind in np.unique(plan.kind):
+        if len({e.gpus for e, k in zip(simulation.fleet, plan.kind, strict=True) if k == kind}) > 1:
+            raise ValueError(f"instances of kind {kind} take different numbers of GPUs")
     if tuple(region.name for region in plan.regions) != tuple(simulation.regions):
         raise ValueError(
             f"the plan's regions are {', '.join(r.name for r in plan.regions)}, the fleet's "

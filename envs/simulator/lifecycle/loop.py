@@ -8,10 +8,11 @@ import numpy as np
 from numba import types
 
 from envs.simulator import pools
+from envs.simulator.instants import next_time
 from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import RUN_FUNCTION as SERVE_FUNCTION
-from envs.simulator.layout import END, HEAD_DTYPE, PAUSE
-from envs.simulator.lifecycle import ledger, transitions
+from envs.simulator.layout import END, HEAD_DTYPE, NEVER, PAUSE, PHASE_NEXT
+from envs.simulator.lifecycle import ledger, orders, transitions
 from envs.simulator.lifecycle.layout import FLEET_DTYPE, FLEETS
 from envs.simulator.memory import FLOAT64_1D, HEADS, INT64_1D, array_at, record_at
 from envs.simulator.policy import ROUTING_FUNCTION
@@ -26,13 +27,23 @@ def by_clock(s: Any, f: Any) -> None:
     """What the clock does at this instant: signals to backlogs, and samples."""
     if s.now_ps >= f.next_pull_ps:
         f.next_pull_ps += f.pull_ps
-        if s.backlogged > 0:
+        before = s.backlogged
+        if before > 0:
             pools.pull_by_clock(s)
+        if s.backlogged < before:
             transitions.fleet_changed(s)
     if s.now_ps >= f.next_sample_ps:
         f.next_sample_ps += f.sample_ps
         if f.sampled < f.most_samples:
             ledger.take_sample(s, f)
+
+
+@compiled
+def _nothing_left(s: Any, f: Any) -> bool:
+    """Whether nothing is left to happen but what the clock does."""
+    return (
+        s.phase == PHASE_NEXT and next_time(s) == NEVER and transitions.next_change_ps(f) == NEVER
+    )
 
 
 def _run(
@@ -62,27 +73,33 @@ def _run(
             return END
         transitions.happen(s, f)
         by_clock(s, f)
+        if f.until_ps == NEVER and _nothing_left(s, f):
+            if s.backlogged == 0:
+                ledger.settle_all(s, f)
+                return END
+            pools.release_all(s)
+            transitions.fleet_changed(s)
         if s.now_ps >= f.until_ps:
             ledger.settle_all(s, f)
             return PAUSE
 
 
 def _scale_out(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, acquire: bool) -> int:
-    return transitions.scale_out(heads[0], fleets[0], d, count, acquire)
+    return orders.scale_out(heads[0], fleets[0], d, count, acquire)
 
 
 def _scale_in(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, donate: bool) -> int:
-    return transitions.scale_in(heads[0], fleets[0], d, count, donate)
+    return orders.scale_in(heads[0], fleets[0], d, count, donate)
 
 
 def _redeploy(heads: np.ndarray, fleets: np.ndarray, d: int, other: int, count: int) -> int:
-    return transitions.redeploy(heads[0], fleets[0], d, other, count)
+    return orders.redeploy(heads[0], fleets[0], d, other, count)
 
 
 def _spot(heads: np.ndarray, fleets: np.ndarray, r: int, count: int, donate: bool) -> int:
     if donate:
-        return transitions.donate_free(heads[0], fleets[0], r, count)
-    return transitions.give_back(heads[0], fleets[0], r, count)
+        return orders.donate_free(heads[0], fleets[0], r, count)
+    return orders.give_back(heads[0], fleets[0], r, count)
 
 
 def _evict(heads: np.ndarray, fleets: np.ndarray, i: int, notice_ps: int) -> None:
