@@ -41,7 +41,10 @@ SMALL = {
     "validation_episodes": 1,
 }
 SEED = seeds("evaluation", 1)[0]
-SCENARIO = load_scenario("scaling-tenth", {"workload": {"scale": 0.01, "duration_s": 7200.0}})
+SCENARIO = load_scenario(
+    "scaling-tenth",
+    {"workload": {"scale": 0.01, "duration_s": 7200.0}, "scaling": {"start": 2}},
+)
 
 
 def small_config(seed: int = 0, **changes: object) -> ScalingConfig:
