@@ -59,7 +59,7 @@ class Thresholds(Strategy):
         self.blocked_until_s = np.full(setting.shape, -np.inf)
 
     def use(self, view: FleetView) -> Floats:
-        """(K, R) share of KV in use; NaN, which is above and below nothing, while the first start."""
+        """(K, R) share of KV in use; NaN, neither high nor low, while the first ones start."""
         none = np.where(unserved(self.setting, view), 1.0, 0.0)
         none = np.where(view.starting > 0, np.nan, none)
         return np.where(view.ready > 0, view.kv, none)
