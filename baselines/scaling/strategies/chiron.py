@@ -46,7 +46,7 @@ class Chiron(Strategy):
     """Seconds in which a deployment that was scaled is left alone; 0 in the released code."""
     interactive_share: float = number(2 / 3, 0.0, 1.0)
     """Interactive instances in those and mixed ones: 20 of 30."""
-    deadline_share: float = number(0.25, 0.0, 1.0)
+    deadline_share: float = number(0.25, 0.001, 1.0)
     """Share of the limit of NIW within which a backlog should be served."""
     request_tokens: float = number(4_000.0, 1.0)
     """Tokens of a request before the first whole bin tells."""

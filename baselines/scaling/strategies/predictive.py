@@ -52,7 +52,7 @@ class PredictiveControl(Strategy):
     batch_window_s: float = number(86_400.0, 60.0)
     """Seconds over which that mean is taken."""
     scale_in: str = choice("either", *SCALE_IN)
-    """Where GPUs go that are not needed."""
+    """Where GPUs go that are not needed, where donating them costs anything."""
     net: bool = switch(True)
     """Whether the net is there."""
     net_waiting: float = number(4.0)

@@ -67,7 +67,11 @@ class Thresholds(Strategy):
     def single(self, view: FleetView, out: Any, back: Any) -> Orders | None:
         """Start one where `out`, stop one where `back`, but for deployments that are blocked."""
         free = view.now_s >= self.blocked_until_s
-        change = np.where(out & free, 1, np.where(back & free, -1, 0))
+        out, back = (
+            out & free & (view.count < view.ceiling),
+            back & free & (view.count > view.floor),
+        )
+        change = np.where(out, 1, np.where(back, -1, 0))
         if not change.any():
             return None
         orders = orders_for(self.setting, view, change, acquire=self.acquires)
