@@ -43,11 +43,14 @@ class Problem(ABC):
         acted: Keys of a validation row that say what was done.
         judged: Key of a validation row that a policy is judged by, where no work was lost.
         lower_is_better: Of `judged`.
+        acts_by_chance: Whether a policy serves with sampled actions instead of the most probable
+            ones: where rare changes add up, the most probable action is always to change nothing.
     """
 
     metrics: ClassVar[tuple[str, ...]]
     judged: ClassVar[str]
     lower_is_better: ClassVar[bool]
+    acts_by_chance: ClassVar[bool] = False
     acted: tuple[str, ...]
 
     def __init__(self, config: RunConfig) -> None:

@@ -47,6 +47,7 @@ class ScalingProblem(Problem):
     )
     judged = "return"
     lower_is_better = False
+    acts_by_chance = True
     acted = ("return", *CHANGES)
 
     def __init__(self, config: RunConfig) -> None:
