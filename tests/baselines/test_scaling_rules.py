@@ -273,6 +273,17 @@ def test_a_plan_counts_what_starts_and_keeps_to_quotas() -> None:
     assert orders_of(plan).acquire.ravel().tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(("donated", "moved"), [([0, 0], True), ([0, 1], False)])
+def test_a_plan_moves_gpus_between_models(donated: list[int], moved: bool) -> None:
+    given = view(ready=[1, 2], donated=donated, free=0)
+    need = np.broadcast_to(np.array([150.0, 90.0])[:, None], (1, 1, 2, 1))
+    orders = orders_of(solve(problem_of(setting(), given, need, period_s=900.0)))
+    # An instance of the second model is not needed; it is loaded anew, or donated for one that was.
+    assert orders.redeploy == ([(1, 0, 0, 1)] if moved else orders.redeploy)
+    assert orders.reclaim[0, 0] + len(orders.redeploy) == 1
+    assert not orders.acquire.any()
+
+
 def test_a_plan_for_nothing_and_for_the_impossible() -> None:
     for tokens in (0.0, 1e9):
         for name in ("lt_i", "lt_u", "lt_ua", "mpc"):

@@ -9,11 +9,13 @@ import pytest
 
 from baselines.scaling.strategies.catalogue import strategies, strategy
 from baselines.scaling.strategies.forecast import PerfectForecast, SeasonalForecast
+from baselines.scaling.strategies.parameters import parameters_of
 from baselines.scaling.strategies.setting import divided, lanes, lengths_of, mix_table
 from envs.scaling.build import episode
 from envs.scenarios import Scenario, load_scenario
 from envs.simulator.lifecycle import LifecyclePlan
 from tests.baselines.scaling_strategies import SEED, Latest, demand, run, scenario, setting
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore::envs.hardware.cost_model.OutsideFitWarning")
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
@@ -102,6 +104,12 @@ def test_mistakes_are_told() -> None:
         made("mpc").begin(setting(("interactive", "any")))
     with pytest.raises(ValueError, match="no throughput of 'a'"):
         made("lt_i", released=True).begin(setting())
+
+
+def test_every_strategy_is_described() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    names = {name for kind in strategies().values() for name in (kind.name, *parameters_of(kind))}
+    assert not [name for name in sorted(names) if f"`{name}`" not in page]
 
 
 def test_every_strategy_says_what_it_is() -> None:
