@@ -99,8 +99,9 @@ def reference_simulate(
     The policy answers a decision with `k * len(fleet) + i`; anything else holds. Decisions are
     event-driven where `decision_interval_ps` is 0. Tenants are 0, 1, ...; a model "", a prefix -1
     and a deadline None mean none; outages are (instance, from, to) in ps; the think time of a
-    request is that before it. `kind` makes the fleet, and may give it a life cycle. Raises ValueError for input that docs/simulator.md does not allow,
-    AssertionError where one of its identities does not hold.
+    request is that before it. `kind` makes the fleet, and may give it a life cycle. Raises
+    ValueError for input that docs/simulator.md does not allow, AssertionError where one of its
+    identities does not hold.
     """
     n = len(arrival_ps)
     times = list(arrival_ps)
