@@ -108,6 +108,7 @@ def test_marks_of_a_model() -> None:
     until(fleet, 50)
     assert metrics.latency_marks(fleet, "x")["e2e_p99_s"] == pytest.approx(4)
     assert metrics.latency_marks(fleet, "y")["e2e_p50_s"] == pytest.approx(2)
+    assert np.isnan(metrics.latency_marks(fleet, "z")["e2e_p50_s"])
     assert metrics.latency_marks(fleet, "", ("NIW",))["e2e_p50_s"] == pytest.approx(9)
 
 

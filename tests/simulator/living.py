@@ -15,7 +15,8 @@ from envs.simulator.lifecycle import LifecycleFleet, LifecyclePlan
 from envs.simulator.lifecycle.layout import DRAWS, SOURCES, STATES
 from envs.simulator.policy import HOLD, RoutingPolicy
 from envs.simulator.regional import regional_router
-from tests.reference.lifecycle import FOREVER, HOLDING, STARTING, LivingFleet
+from tests.reference.lifecycle import HOLDING, STARTING, LivingFleet
+from tests.reference.places import FOREVER
 from tests.reference_simulator import ReferenceView
 from tests.simulator.case import Case
 from tests.simulator.differential import FIELDS, kernel_options, kernel_table, run_reference
