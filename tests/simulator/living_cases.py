@@ -35,7 +35,7 @@ def random_life(seed: int) -> Living:
     shape = (len(roles), len(regions))
     state = [source.choice(("ready", "ready", "donated", "off")) for _ in gpus]
     ready, donated = (np.array([s == name for s in state]) for name in ("ready", "donated"))
-    floor = _table(source, (0, 0, 0, 1, 2), shape)
+    floor = _table(source, (0, 0, 0, 0, 1), shape)
     plan = LifecyclePlan(
         roles=roles,
         role=role,
@@ -46,7 +46,7 @@ def random_life(seed: int) -> Living:
             _region(source, name, _held(case, gpus, ready | donated, name)) for name in regions
         ),
         floor=floor,
-        ceiling=np.maximum(floor, _table(source, (0, 2, 3, 9, 9), shape)),
+        ceiling=np.maximum(floor, _table(source, (1, 3, 9, 9), shape)),
         delays=_delays(source, step),
         drain_limit_s=source.choice((0, step, 5 * step, 30 * step, math.inf)) / PS_PER_S,
         drain_billed=source.choice((True, True, False)),
@@ -69,21 +69,24 @@ def random_life(seed: int) -> Living:
 
 def _places(source: Source, case: Case) -> tuple[Case, list[int]]:
     """Places in each region, of the case's engines, which all have the scheduler of the first."""
+    engines = [replace(e, queue=case.fleet[0].queue) for e in case.fleet]
+    rows = case.requests
+    if source.choice((True, True, False)):
+        engines = [replace(e, model=name) for e in engines for name in "xy"]
+        rows = tuple(replace(row, model=source.choice(("x", "x", "y", ""))) for row in rows)
     several = source.choice((False, True))
-    kinds = [source.integer(0, 1) if several else 0 for _ in case.fleet]
+    kinds = [source.integer(0, 1) if several else 0 for _ in engines]
     kinds[0] = 0
-    templates: list[tuple[Engine, int]] = [
-        (replace(e, queue=case.fleet[0].queue), kind)
-        for e, kind in zip(case.fleet, kinds, strict=True)
-    ]
+    templates: list[tuple[Engine, int]] = list(zip(engines, kinds, strict=True))
     places = [
         (replace(engine, region=name), kind)
         for name in dict.fromkeys(e.region for e in case.fleet)
-        for engine, kind in (source.choice(templates) for _ in range(source.integer(1, 4)))
+        for engine, kind in (source.choice(templates) for _ in range(source.integer(1, 6)))
     ]
     elastic = replace(case.elastic, changes=((0, "pull", 0, 0),))  # type: ignore[type-var]
     fleet = tuple(engine for engine, _ in places)
-    return replace(case, fleet=fleet, outages=(), elastic=elastic), [kind for _, kind in places]
+    case = replace(case, requests=rows, fleet=fleet, outages=(), elastic=elastic)
+    return case, [kind for _, kind in places]
 
 
 def _held(case: Case, gpus: tuple[int, ...], here: np.ndarray, name: str) -> int:
@@ -131,7 +134,7 @@ def _orders(
     times = sorted(
         source.choice((source.integer(0, horizon), source.choice(case.requests).arrival_ps))
         + step * source.integer(0, 2)
-        for _ in range(source.choice((2, 6, 15)))
+        for _ in range(source.choice((3, 10, 30)))
     )
     orders: list[Order] = []
     for time in times:

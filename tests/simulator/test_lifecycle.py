@@ -198,6 +198,15 @@ def test_what_starts_is_stopped_first_then_the_one_with_fewest_requests_ties_to_
     assert states(fleet) == ["ready", "draining", "draining", "donated"]
 
 
+def test_of_several_that_start_the_last_is_stopped_first() -> None:
+    fleet = fleet_of([X, ("x", "donated"), ("x", "donated"), ("x", "off")])
+    fleet.scale_out(0, 0, acquire=True)
+    fleet.scale_out(0, 0, 2)
+    assert states(fleet) == ["ready", "reclaiming", "reclaiming", "provisioning"]
+    fleet.scale_in(0, 0, 2)
+    assert states(fleet) == ["ready", "reclaiming", "donated", "off"]
+
+
 def test_floors_and_ceilings_count_what_is_ready_and_starting() -> None:
     places: list[Place] = [X, *[("x", "donated")] * 4]
     fleet = fleet_of(places, floor=table(2), ceiling=table(3))

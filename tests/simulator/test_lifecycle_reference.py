@@ -13,10 +13,10 @@ from envs.simulator.lifecycle import LifecycleFleet
 from tests.simulator.living import Life, begun, differences, live_in_kernel
 from tests.simulator.living_cases import random_life
 
-CHUNK = 100
+CHUNK = 120
 
 
-@pytest.mark.parametrize("start", [0, 100, 200])
+@pytest.mark.parametrize("start", [0, 120, 240])
 def test_random_lives_are_equal(start: int) -> None:
     for seed in range(start, start + CHUNK):
         assert differences(random_life(seed)) == [], f"seed {seed}"
