@@ -90,7 +90,8 @@ def latency_marks(
     table, rows = simulation.table, simulation.state.arrays["requests"]
     mine = np.isin(_tier_codes(fleet), [TIERS.index(tier) for tier in tiers])
     if model:
-        mine &= table.model.codes == table.model.names.index(model)
+        names = list(table.model.names)
+        mine &= table.model.codes == (names.index(model) if model in names else -1)
     found: dict[str, float] = {}
     for label, times in (("ttft", rows["first_token_ps"]), ("e2e", rows["finish_ps"])):
         seen = mine & (times >= 0)

@@ -62,7 +62,7 @@ class DelayTerms(Strict):
 class BacklogTerms(Strict):
     """When requests of tier NIW are released; see `envs.simulator.config.Backlog`."""
 
-    on: bool = True
+    wait: bool = True
     """Whether they wait for room at all; else they are routed on arrival."""
     low: float = Field(default=0.5, ge=0)
     """Share of KV in use below which `at_low` are released at a signal."""
@@ -175,7 +175,7 @@ class Scaling(Strict):
         from envs.simulator.config import Backlog
 
         values = self.niw.model_dump()
-        return Backlog(**values) if values.pop("on") else None
+        return Backlog(**values) if values.pop("wait") else None
 
     def engines(self, fleet: Fleet) -> list[EngineConfig]:
         """One configuration a place: region by region, group by group.
