@@ -73,7 +73,7 @@ def sustained_load(
     takes alone, up to 20,000; its first fifth is not counted. Cached by its arguments.
 
     Args:
-        engine: The instance; its model and region do not matter.
+        engine: The instance; its model, lane and region do not matter.
         lengths: The mix: a request table, or (n, 2) prompt and output tokens; each as likely as
             any other. Those that never fit the cache are left out.
         ttft_s: Limit of the time to first token [s]; the default is what the authors of
@@ -98,7 +98,7 @@ def sustained_load(
         raise ValueError(
             f"none of {len(mix)} requests fits a cache of {engine.largest_request_tokens:,} tokens"
         )
-    alone = dataclasses.replace(engine, model="", region="", name="")
+    alone = dataclasses.replace(engine, model="", lane="any", region="", name="")
     return _search(alone, mix[fits].tobytes(), (ttft_s, tbt_s), percent, tolerance, seed)
 
 
