@@ -7,11 +7,26 @@ from types import MappingProxyType
 from typing import Any
 
 from baselines.scaling.strategies.base import Forecast, Strategy
+from baselines.scaling.strategies.chiron import Chiron
+from baselines.scaling.strategies.long_term import LTI, LTU, LTUA
+from baselines.scaling.strategies.predictive import PerfectPredictiveControl, PredictiveControl
 from baselines.scaling.strategies.static import StaticPeak
 from baselines.scaling.strategies.thresholds import Reactive, Siloed
+from baselines.scaling.strategies.tracking import TargetTracking
 from envs.scenarios.errors import did_you_mean
 
-_ALL: tuple[type[Strategy], ...] = (StaticPeak, Reactive, Siloed)
+_ALL: tuple[type[Strategy], ...] = (
+    StaticPeak,
+    Reactive,
+    Siloed,
+    LTI,
+    LTU,
+    LTUA,
+    Chiron,
+    TargetTracking,
+    PredictiveControl,
+    PerfectPredictiveControl,
+)
 
 
 def strategies() -> Mapping[str, type[Strategy]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from envs.scaling.control import Setting
+from envs.scaling.control import FleetView, Setting
 from envs.scaling.demand import Demand
 
 Floats = npt.NDArray[np.float64]
@@ -32,3 +32,15 @@ def latest(demand: Demand, seconds: float) -> slice:
     """The last bins that cover so many seconds."""
     bins = max(1, round(seconds / demand.bin_s))
     return slice(-min(bins, demand.bins), None)
+
+
+def unserved(setting: Setting, view: FleetView) -> npt.NDArray[np.bool_]:
+    """(K, R) whether requests wait that an instance started from nothing would serve.
+
+    These are NIW in the backlog of the region, and where no region has an instance of the role,
+    whatever has come there and has not finished.
+    """
+    model = setting.role_model
+    nowhere = view.count.sum(axis=1) == 0
+    unfinished = view.arrived - view.finished.sum(axis=-1) > 0
+    return (view.backlog[model] > 0) | (nowhere[:, None] & unfinished[model])

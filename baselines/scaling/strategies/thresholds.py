@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baselines.scaling.strategies.base import Strategy
+from baselines.scaling.strategies.load import unserved
 from baselines.scaling.strategies.moving import has_own, orders_for
 from baselines.scaling.strategies.parameters import number, switch
 from envs.scaling.control import FleetView, Orders, Setting
@@ -22,8 +23,7 @@ Ints = npt.NDArray[np.int64]
 class Thresholds(Strategy):
     """What scales single instances by the share of KV in use, and then waits.
 
-    A deployment without instances counts as full if requests of its model and region wait for it,
-    else as empty.
+    A deployment without instances counts as full if requests wait for it, else as empty.
     """
 
     high: float = number(0.7, 0.0, 2.0)
@@ -59,9 +59,10 @@ class Thresholds(Strategy):
         self.blocked_until_s = np.full(setting.shape, -np.inf)
 
     def use(self, view: FleetView) -> Floats:
-        """(K, R) share of KV in use, 0 of deployments that have no instance and need none."""
-        waits = view.backlog[self.setting.role_model] > 0
-        return np.where((view.ready == 0) & (view.starting == 0) & ~waits, 0.0, view.kv)
+        """(K, R) share of KV in use; NaN, which is above and below nothing, while the first start."""
+        none = np.where(unserved(self.setting, view), 1.0, 0.0)
+        none = np.where(view.starting > 0, np.nan, none)
+        return np.where(view.ready > 0, view.kv, none)
 
     def single(self, view: FleetView, out: Any, back: Any) -> Orders | None:
         """Start one where `out`, stop one where `back`, but for deployments that are blocked."""
