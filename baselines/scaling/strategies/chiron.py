@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,11 +25,13 @@ class Chiron(Strategy):
     that serve anything; a view counts requests and not busy instances, so that as many count as
     busy as there are requests, up to all. Above `backpressure` one is started, and one is stopped
     if the others would stay at or below it; the pool that is short of its share is the one to grow.
+    It is averaged over `window_s`, since the few instances of a pool are all busy one moment and
+    idle the next.
 
-    Batch instances are started while the requests that wait for them would wait longer than
-    `deadline_share` of what NIW is promised, by measured throughput, with the idle share of mixed
-    instances counted; they stop, down to none, when nothing waits. As released they are never
-    asked, or never stop.
+    Batch instances are as many as serve what waits for them within `deadline_share` of what NIW is
+    promised, by measured throughput, with the idle mixed instances counted. The first one starts
+    when that much work has come together or the time is over, and they stop, down to none, when
+    nothing waits. As released they never get a request, and never stop.
     """
 
     name = "chiron"
@@ -35,11 +40,13 @@ class Chiron(Strategy):
 
     backpressure: float = number(0.6, 0.0, 1.0)
     """Share of busy instances above which one is started."""
-    cooldown_s: float = number(0.0)
-    """Seconds in which a deployment that was scaled is left alone."""
+    window_s: float = number(300.0)
+    """Seconds over which backpressure is averaged; the released code looks at the moment."""
+    cooldown_s: float = number(60.0)
+    """Seconds in which a deployment that was scaled is left alone; 0 in the released code."""
     interactive_share: float = number(2 / 3, 0.0, 1.0)
     """Interactive instances in those and mixed ones: 20 of 30."""
-    deadline_share: float = number(0.25, 0.0, 1.0)
+    deadline_share: float = number(0.25, 0.001, 1.0)
     """Share of the limit of NIW within which a backlog should be served."""
     request_tokens: float = number(4_000.0, 1.0)
     """Tokens of a request before the first whole bin tells."""
@@ -64,11 +71,13 @@ class Chiron(Strategy):
         self.blocked_until_s = np.full(setting.shape, -np.inf)
         self.arrived_at_bin = np.zeros((len(setting.models), setting.shape[1]))
         self.bins = 0
+        self.seen: deque[tuple[float, Ints]] = deque()
+        self.idle_s = np.zeros(setting.shape)
 
     def decide(self, view: FleetView) -> Orders | None:
         """See the base class."""
         change = np.zeros(self.setting.shape, np.int64)
-        busy = np.minimum(view.waiting + view.running, view.ready)
+        busy = self._busy(view)
         waits = unserved(self.setting, view)
         size = self._tokens_of_a_request(view)
         for interactive, mixed, batch in self.pools:
@@ -77,7 +86,7 @@ class Chiron(Strategy):
                 if view.count[[interactive, mixed], r].sum() == 0 and waits[interactive, r]:
                     k, step = interactive, 1
                 change[k, r] = step
-                idle = max(0, int(view.ready[mixed, r] - busy[mixed, r]))
+                idle = max(0, int(view.ready[mixed, r] - math.ceil(busy[mixed, r])))
                 change[batch, r] = self._batch(view, batch, r, idle, size)
         change[view.now_s < self.blocked_until_s] = 0
         if not change.any():
@@ -85,8 +94,15 @@ class Chiron(Strategy):
         self.blocked_until_s[change != 0] = view.now_s + self.cooldown_s
         return orders_for(self.setting, view, change)
 
+    def _busy(self, view: FleetView) -> Floats:
+        """(K, R) instances that serve anything, on the mean of the window."""
+        self.seen.append((view.now_s, np.minimum(view.waiting + view.running, view.ready)))
+        while self.seen[0][0] < view.now_s - self.window_s:
+            self.seen.popleft()
+        return np.asarray(np.mean([busy for _, busy in self.seen], axis=0))
+
     def _interactive(
-        self, view: FleetView, busy: Ints, interactive: int, mixed: int, r: int
+        self, view: FleetView, busy: Floats, interactive: int, mixed: int, r: int
     ) -> tuple[int, int]:
         """The pool of the two to change, and by how many."""
         own, shared = int(view.count[interactive, r]), int(view.count[mixed, r])
@@ -106,16 +122,19 @@ class Chiron(Strategy):
         """By how many to change the batch instances of a region."""
         model = self.setting.role_model[batch]
         count = int(view.count[batch, r])
-        pending = int(view.backlog[model, r] + view.waiting[batch, r] + view.running[batch, r])
+        here = int(view.waiting[batch, r] + view.running[batch, r])
+        pending = int(view.backlog[model, r]) + here
         if not pending:
+            self.idle_s[batch, r] = view.now_s
             return -1 if count else 0
         limit = self.deadline_share * self.setting.tier_limits_s[2]
-        each = float(self.setting.throughput[batch]) * limit
-        needed = int(np.ceil(pending * size[model] / each))
-        if count + idle < needed or count + idle == 0:
+        loads = pending * size[model] / (self.setting.throughput[batch] * limit)
+        if count + idle == 0:
+            late = view.now_s - self.idle_s[batch, r] >= limit
+            return 1 if late or loads >= 1.0 else 0
+        if count + idle < math.ceil(loads):
             return 1
-        spare = view.waiting[batch, r] + view.running[batch, r] == 0
-        return -1 if spare and count + idle > needed and count else 0
+        return -1 if count and not here and count + idle > math.ceil(loads) else 0
 
     def _tokens_of_a_request(self, view: FleetView) -> Floats:
         """(M,) mean tokens of a request so far, in whole bins."""

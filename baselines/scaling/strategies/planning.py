@@ -50,7 +50,8 @@ def problem_of(
         period_s: Seconds of a period.
         throughput: (K,) tokens/s of an instance; without it, the setting's.
         local_share: Share of its own peak that a region must cover.
-        scale_in: Where GPUs go that are not needed, as in `ScalingProblem`.
+        scale_in: Where GPUs go that are not needed, as in `ScalingProblem`; they are donated
+            wherever that costs nothing.
         floor: (K, R) fewest instances, instead of the view's.
     """
     spot = view.donated.copy()
@@ -78,7 +79,7 @@ def problem_of(
         floor=least,
         ceiling=np.maximum(view.ceiling, least),
         local_share=local_share,
-        scale_in="donate" if _gains(setting).any() else scale_in,
+        scale_in="donate" if _donating_pays(setting) else scale_in,
         arriving=arriving,
         **_prices(setting),
         **{name: seconds[..., None] for name, seconds in delays.items()},
@@ -91,8 +92,7 @@ def _prices(setting: Setting) -> dict[str, Any]:
 
     Where a donated GPU earns more than it costs (an owned fleet), the difference is added to the
     price of serving and taken from what donating earns: for the GPUs that are held this is the
-    same, and acquiring some only to donate them gains nothing, which the program would refuse. None
-    is then given back.
+    same, and acquiring some only to donate them gains nothing, which the program would refuse.
     Where no price is known, dollars count GPU hours.
     """
     price = setting.price
@@ -117,6 +117,12 @@ def _costs(setting: Setting) -> Floats:
 def _gains(setting: Setting) -> Floats:
     """(R,) dollars an hour by which a donated GPU earns more than it costs."""
     return np.maximum(_earned(setting) - _costs(setting), 0.0)
+
+
+def _donating_pays(setting: Setting) -> bool:
+    """Whether giving a donated VM back gains nothing, so that it had better stay at hand."""
+    alike = bool((setting.gpus == setting.gpus[0]).all())
+    return bool(_gains(setting).any() or (alike and (_costs(setting) <= _earned(setting)).all()))
 
 
 def _delays(setting: Setting, view: FleetView) -> dict[str, Any]:

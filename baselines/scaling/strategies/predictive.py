@@ -43,7 +43,7 @@ class PredictiveControl(Strategy):
     """Periods that a plan looks ahead."""
     quantile: float = number(0.9, 0.0, 1.0)
     """Level of the forecast that is planned for."""
-    utilisation: float = number(0.8, 0.01, 10.0)
+    utilisation: float = number(1.0, 0.01, 10.0)
     """Share of an instance's throughput to plan with."""
     local_share: float = number(0.8, 0.0, 1.0)
     """Share of its own peak that a region must cover."""
@@ -52,7 +52,7 @@ class PredictiveControl(Strategy):
     batch_window_s: float = number(86_400.0, 60.0)
     """Seconds over which that mean is taken."""
     scale_in: str = choice("either", *SCALE_IN)
-    """Where GPUs go that are not needed."""
+    """Where GPUs go that are not needed, where donating them costs anything."""
     net: bool = switch(True)
     """Whether the net is there."""
     net_waiting: float = number(4.0)

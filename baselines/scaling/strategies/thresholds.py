@@ -59,7 +59,7 @@ class Thresholds(Strategy):
         self.blocked_until_s = np.full(setting.shape, -np.inf)
 
     def use(self, view: FleetView) -> Floats:
-        """(K, R) share of KV in use; NaN, which is above and below nothing, while the first start."""
+        """(K, R) share of KV in use; NaN, neither high nor low, while the first ones start."""
         none = np.where(unserved(self.setting, view), 1.0, 0.0)
         none = np.where(view.starting > 0, np.nan, none)
         return np.where(view.ready > 0, view.kv, none)
@@ -67,7 +67,11 @@ class Thresholds(Strategy):
     def single(self, view: FleetView, out: Any, back: Any) -> Orders | None:
         """Start one where `out`, stop one where `back`, but for deployments that are blocked."""
         free = view.now_s >= self.blocked_until_s
-        change = np.where(out & free, 1, np.where(back & free, -1, 0))
+        out, back = (
+            out & free & (view.count < view.ceiling),
+            back & free & (view.count > view.floor),
+        )
+        change = np.where(out, 1, np.where(back, -1, 0))
         if not change.any():
             return None
         orders = orders_for(self.setting, view, change, acquire=self.acquires)

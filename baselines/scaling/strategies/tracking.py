@@ -31,7 +31,7 @@ def desired_count(count: Ints, load: Any, target: float, tolerance: float = 0.1)
     """
     wanted = np.ceil(load / target - 1e-9).astype(np.int64)
     ratio = load / (np.maximum(count, 1) * target)
-    return np.where((count > 0) & (np.abs(ratio - 1.0) <= tolerance), count, wanted)
+    return np.where((count > 0) & (np.abs(ratio - 1.0) <= tolerance + 1e-9), count, wanted)
 
 
 class TargetTracking(Strategy):
