@@ -16,8 +16,9 @@ Floats = npt.NDArray[np.float64]
 HORIZON_S = 4 * 3_600.0
 """How far ahead what is trained for one horizon can see, seconds, unless asked for more."""
 REFIT_S = 86_400.0
-FIT_MOST_BINS = 6_000
-"""Bins that an oracle fits at most; more of them change its predictions by nothing that counts."""
+FIT_MOST_BINS = 3_000
+"""Bins that an oracle fits at most: the last month by the quarter of an hour, two days by the
+minute. The release fits the week or the day that it evaluates."""
 
 
 def is_oracle(name: str) -> bool:
@@ -41,13 +42,11 @@ class TrafficForecast:
     Attributes:
         name: Key of `FORECASTERS`.
         seed: Seed of its training.
-        prompts: Whether prompt tokens alone are forecast, as the released code does.
         asked: What it was asked: bins known, and the path of medians.
     """
 
     name: str
     seed: int = 0
-    prompts: bool = False
     asked: dict[int, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,7 +60,8 @@ class TrafficForecast:
     def begin(self, history: Demand, future: Demand | None) -> None:
         """Take the time before the episode, and, as an oracle, the episode."""
         if self.oracle != (future is not None):
-            raise ValueError(f"{self.name}: {'an oracle needs the future' if self.oracle else ''}")
+            needs = "needs the future" if self.oracle else "is no oracle and must not be given it"
+            raise ValueError(f"{self.name} {needs}")
         self.asked.clear()
         whole = history if future is None else history.followed_by(future)
         if self._whole is not None and np.array_equal(self._whole.prompt, whole.prompt):
@@ -130,12 +130,9 @@ class TrafficForecast:
 
     def _series(self, demand: Demand) -> Traffic:
         """Interactive demand as series, a model and region each."""
-        values = demand.prompt if self.prompts else demand.tokens
-        models, regions, bins = values.shape
+        models, regions, bins = demand.tokens.shape
         names = tuple((str(m), str(r)) for m in range(models) for r in range(regions))
-        unit = "prompt" if self.prompts else "tokens"
-        flat = values.reshape(-1, bins)
-        return Traffic(flat, demand.bin_s, names, demand.start_s, unit)
+        return Traffic(demand.tokens.reshape(-1, bins), demand.bin_s, names, demand.start_s)
 
     def error(self, history: Demand, episode: Demand) -> dict[str, float]:
         """How wrong the medians were for the hour after each time it was asked.
@@ -145,9 +142,8 @@ class TrafficForecast:
             same of the highest bin of each hour, by which capacity is planned; NaN where it was
             never asked.
         """
-        whole = history.followed_by(episode)
-        actual = whole.prompt if self.prompts else whole.tokens
-        hour = max(1, round(3_600.0 / whole.bin_s))
+        actual = history.followed_by(episode).tokens
+        hour = max(1, round(3_600.0 / history.bin_s))
         wrong, peaks = [], []
         for at, path in self.asked.items():
             came = actual[..., at : at + hour]
