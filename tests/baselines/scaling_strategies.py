@@ -99,6 +99,19 @@ class Steady:
         return np.broadcast_to(self.tokens[:, :, None, None], shape).copy()
 
 
+class Latest:
+    """A forecast of the last bin for ever."""
+
+    oracle = False
+
+    def begin(self, history: Demand, future: Demand | None) -> None:
+        """Nothing to learn."""
+
+    def path(self, past: Demand, horizon: int, levels: tuple[float, ...]) -> Floats:
+        """The same at every level."""
+        return Steady(past.tokens[..., -1]).path(past, horizon, levels)
+
+
 class Watched:
     """A strategy whose views are checked, and whose orders are kept."""
 

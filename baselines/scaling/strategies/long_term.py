@@ -72,7 +72,6 @@ class LongTerm(Thresholds):
         super().begin(setting)
         refuse_lanes(self.name, setting)
         self.next_plan_s = 0.0
-        self.planned_s = 0.0
         self.plan: Plan | None = None
         self.budget = np.zeros(setting.shape, np.int64)
         self._form = formulation(self.form)
@@ -101,7 +100,6 @@ class LongTerm(Thresholds):
         if view.now_s < self.next_plan_s:
             return False
         self.next_plan_s = (math.floor(view.now_s / self.plan_s) + 1) * self.plan_s
-        self.planned_s = view.now_s
         self.plan = self._solve(view, past_of(self.setting, view.demand))
         self.budget = self.plan.change.sum(axis=2)
         return True

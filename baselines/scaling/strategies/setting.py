@@ -9,7 +9,7 @@ from baselines.scaling.capacity import sustainable_throughput
 from envs.scaling.build import ScalingEpisode, scaling_of
 from envs.scaling.control import TIERS, Setting
 from envs.scaling.demand import BATCH, Demand
-from envs.scenarios import Scenario
+from envs.scenarios import Scaling, Scenario
 from envs.scenarios.fleet import EngineGroup
 from envs.scenarios.seeds import purpose_of, seeds
 from envs.scenarios.weeks import WEEK_S, O365Week, ServeGenWeeks
@@ -173,7 +173,7 @@ def lanes(scenario: Scenario, kind: str) -> Scenario:
     return scenario.model_copy(update={"fleet": fleet, "scaling": _terms(scenario, kind)})
 
 
-def _terms(scenario: Scenario, kind: str) -> object:
+def _terms(scenario: Scenario, kind: str) -> Scaling:
     """Starts, floors and ceilings by lane."""
     scaling, shares = scaling_of(scenario), SHARES[kind]
     models = list(dict.fromkeys(group.serves or "" for group in scenario.fleet.groups.values()))
