@@ -154,6 +154,20 @@ class TrafficForecast:
                 peaks.append((float(np.abs(told.max(-1) - peak).sum()), float(peak.sum())))
         return {"forecast_wape": _share(wrong), "forecast_peak_wape": _share(peaks)}
 
+    def shown(self, history: Demand, episode: Demand) -> dict[str, list[float]]:
+        """Medians of each next hour beside what came, tokens/s of all models and regions."""
+        actual = history.followed_by(episode).tokens.sum(axis=(0, 1))
+        hour = max(1, round(3_600.0 / history.bin_s))
+        origins = range(history.bins, len(actual), hour)
+        paths = [self.asked[at].sum(axis=(0, 1))[:hour] for at in origins if at in self.asked]
+        if not paths:
+            return {}
+        told = np.concatenate(paths)[: episode.bins]
+        came = actual[history.bins :][: len(told)]
+        times = (np.arange(len(came)) + 0.5) * history.bin_s / 3_600.0
+        rows = {"forecast_hours": times, "forecast": told[: len(came)], "came": came}
+        return {key: [float(f"{x:.5g}") for x in values] for key, values in rows.items()}
+
 
 def _share(pairs: Sequence[tuple[float, float]]) -> float:
     if not pairs:

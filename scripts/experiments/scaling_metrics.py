@@ -22,6 +22,8 @@ from scripts.experiments.metrics import Metric
 
 BUCKET_S = 900.0
 """Width of the buckets of series over time."""
+RECOVERED = 0.5
+"""Share of KV in use below which a deployment has recovered from a burst."""
 STATES = ("ready", "starting", "donated", "kv")
 
 
@@ -107,9 +109,26 @@ def measured(fleet: LifecycleFleet) -> dict[str, float]:
         found[f"{model}/released_instance_hours"] = float(counted[mine].sum())
         found[f"{model}/released_waste_hours"] = float(guess[mine].sum())
         found[f"{model}/waste_hours"] = float(real[mine].sum())
-        marks = latency_marks(fleet, model) | {}
+        found[f"{model}/recovery_min"] = recovery_minutes(fleet, model)
+        marks = latency_marks(fleet, model)
         found |= {f"{model}/{key}": value for key, value in marks.items()}
     return found
+
+
+def recovery_minutes(fleet: LifecycleFleet, model: str) -> float:
+    """Minutes after a full hour until less than half of a model's KV is in use.
+
+    Mean over the full hours but the first and over its deployments; an hour where it never is.
+    """
+    samples, each = fleet.samples, round(3_600.0 / fleet.plan.sample_s)
+    hours = len(samples) // each
+    mine = [k for k, role in enumerate(fleet.plan.roles) if role.model == model]
+    if hours < 2:
+        return math.nan
+    used = samples["kv"][: hours * each, mine].reshape(hours, each, -1)[1:]
+    below = used < RECOVERED
+    first = np.where(below.any(axis=1), below.argmax(axis=1), each)
+    return float(first.mean() * fleet.plan.sample_s / 60.0)
 
 
 def curves(fleet: LifecycleFleet) -> dict[str, list[float]]:

@@ -18,20 +18,24 @@ from envs.scaling.build import ScalingEpisode, episode, history_of
 from envs.scaling.control import control
 from envs.scaling.demand import Demand
 from envs.scenarios import Scenario
-from envs.scenarios.weeks import O365Week
 from envs.simulator import Result
 from scripts.experiments.cases import Case, Episode
+from scripts.experiments.comparison import Comparison, Row
 from scripts.experiments.disciplines import label
-from scripts.experiments.runner import Job
+from scripts.experiments.runner import Job, run_jobs
 from scripts.experiments.scaling_flaws import FIXED, Flaws
 from scripts.experiments.scaling_forecast import TrafficForecast, is_oracle
 from scripts.experiments.scaling_metrics import curves, measured
-from scripts.experiments.store import Record
+from scripts.experiments.store import Record, Store
 
 FORECASTER = "naive_168h"
 """What strategies plan by unless told otherwise (docs/scaling.md, "The benchmark")."""
 REFERENCE = "reactive"
 Queue = Literal["fcfs", "edf", "pf", "dpa"]
+UNTUNED = ("tick_s", "plan_s", "gap", "time_limit_s", "batch_window_s", "request_tokens")
+"""Parameters that are no matter of taste: clocks, tolerances, units."""
+SPREAD = 0.35
+"""Log-standard deviation of the settings that tuning tries about the defaults."""
 QUEUES: tuple[Queue, ...] = ("fcfs", "edf", "pf", "dpa")
 
 
@@ -42,10 +46,12 @@ class ScaledResult(Result):
     Attributes:
         episode: The episode, at its end.
         errors: What was wrong with the forecast, where one was asked for.
+        forecast: What it said beside what came.
     """
 
     episode: ScalingEpisode
     errors: dict[str, float] = field(default_factory=dict)
+    forecast: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class Scaler:
         if self.queue is not None:
             scenario = _queued(scenario, self.queue)
         scenario = lanes(scenario, strategies()[self.name].lanes)
-        drawn = _transformed(given, flaws)
+        drawn = flaws.table(given.table)
         made = episode(scenario, seed, table=drawn, bin_s=flaws.bin_s)
         past = _history(Workload(given.scenario), seed, made.models, flaws.bin_s)
         forecast = _forecast(self._forecaster, seed) if self.plans else None
@@ -144,9 +150,33 @@ class Scaler:
         future = made.demand if chosen.oracle else None
         setting = setting_of(scenario, made, past, seed, future=future)
         control(made.fleet, flaws.controller(chosen), setting, made.demand)
-        errors = {} if forecast is None else forecast.error(past, made.demand)
         plain = made.fleet.simulation.result(self.name)
-        return ScaledResult(**vars(plain), episode=made, errors=errors)
+        if forecast is None or chosen.forecast is not forecast:
+            return ScaledResult(**vars(plain), episode=made)
+        errors, shown = (told(past, made.demand) for told in (forecast.error, forecast.shown))
+        return ScaledResult(**vars(plain), episode=made, errors=errors, forecast=shown)
+
+    def candidates(self, tries: int, seed: int = 0) -> list[Scaler]:
+        """So many settings to choose from, as given first; itself alone where it has no numbers."""
+        known = parameters_of(strategies()[self.name])
+        given = dict(self.parameters)
+        free = {
+            key: float(one.default)
+            for key, one in known.items()
+            if key not in UNTUNED and key not in given and type(one.default) is float
+        }
+        found, rng = [self], np.random.default_rng([seed, 7])
+        while free and len(found) < tries:
+            drawn = {key: float(f"{v * np.exp(SPREAD * rng.standard_normal()):.3g}") for key, v in free.items()}
+            if all(known[key].accepts(value) for key, value in drawn.items()):
+                values = tuple((given | drawn).items())
+                try:
+                    one = replace(self, parameters=values)
+                    one.strategy()
+                except ValueError:
+                    continue
+                found.append(one)
+        return found
 
     def identity(self) -> dict[str, Any]:
         """Everything about it that can change a result, as plain data."""
@@ -165,8 +195,79 @@ def measure(contender: Any, given: Episode, result: Any, wall_s: float) -> Recor
     """The record of a finished run (a `runner.Measure`)."""
     fleet = result.episode.fleet
     found = measured(fleet) | result.errors | {"wall_s": wall_s}
-    kept = {} if contender.variant else curves(fleet)
+    kept = {} if contender.variant else curves(fleet) | result.forecast
     return Record(given.scenario.name, given.seed, contender.label, found, kept)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting that was tried.
+
+    Attributes:
+        scenario: Name of the scenario.
+        name: Label of the strategy as given.
+        setting: Label of the setting.
+        net_dollars: Mean over the validation seeds; NaN where there was no choice.
+        attainment: That of the worst tier, likewise.
+        chosen: Whether it is the one.
+    """
+
+    scenario: str
+    name: str
+    setting: str
+    net_dollars: float
+    attainment: float
+    chosen: bool
+
+
+def tune(
+    store: Store,
+    cases: Sequence[Case],
+    entrants: Sequence[Scaler],
+    tries: int,
+    target: float,
+    workers: int,
+    tuning_seeds: Sequence[int],
+) -> tuple[dict[tuple[str, str], Scaler], list[Trial]]:
+    """Choose a setting of every strategy on every scenario, all with as many tries.
+
+    The cheapest (net dollars) of those whose worst tier reaches the target wins, else the one with
+    the highest attainment of the worst tier.
+    """
+    choices = {one.label: one.candidates(tries) for one in entrants}
+    several = [one for some in choices.values() if len(some) > 1 for one in some]
+    jobs = [Job(case, seed, tuple(several)) for case in cases for seed in tuning_seeds]
+    records, _ = run_jobs(store, jobs, workers, measure, "tuned", prepare)
+    scores: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for record in records:
+        pair = (record.summary["net_dollars"], record.summary["worst_attainment"])
+        scores.setdefault((record.scenario, record.router), []).append(pair)
+    chosen: dict[tuple[str, str], Scaler] = {}
+    trials: list[Trial] = []
+    for case in cases:
+        for name, some in choices.items():
+            means = [
+                np.mean(scores.get((case.name, one.label), [(math.nan, math.nan)]), axis=0)
+                for one in some
+            ]
+            best = min(range(len(some)), key=lambda i: _rank(*means[i], target))  # noqa: B023
+            chosen[case.name, name] = some[best]
+            trials += [
+                Trial(case.name, name, one.label, float(mean[0]), float(mean[1]), i == best)
+                for i, (one, mean) in enumerate(zip(some, means, strict=True))
+            ]
+    return chosen, trials
+
+
+def _rank(dollars: float, attainment: float, target: float) -> tuple[int, float]:
+    """Order of settings: those that reach the target by dollars, then the others."""
+    return (0, dollars) if attainment >= target else (1, -attainment)
+
+
+def cheapest(comparison: Comparison, target: float) -> list[Row]:
+    """The strategies whose worst tier reaches a target, by net dollars; no oracles."""
+    rows = [row for row in comparison.rows if row.mean["worst_attainment"].mean >= target]
+    return sorted(rows, key=lambda row: row.mean["net_dollars"].mean)
 
 
 def prepare(jobs: Sequence[Job]) -> None:
@@ -202,10 +303,6 @@ def _history(workload: Workload, seed: int, models: tuple[str, ...], bin_s: floa
 def _forecast(name: str, seed: int) -> TrafficForecast:
     """One for all strategies of an episode, which share what was fitted."""
     return TrafficForecast(name, seed)
-
-
-def _transformed(given: Episode, flaws: Flaws) -> Any:
-    return flaws.table(given.table)
 
 
 def _queued(scenario: Scenario, queue: Queue) -> Scenario:
