@@ -1,4 +1,4 @@
-"""Compare scaling strategies on the same days: dollars, service by tier, waste; or audit SageServe."""
+"""Compare scaling strategies on the same days: dollars, service by tier, waste."""
 
 from __future__ import annotations
 

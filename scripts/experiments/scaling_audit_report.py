@@ -121,7 +121,11 @@ def _saved(ladders: Sequence[Ladder]) -> Any:
             error_x=_bars(estimates),
             mode="markers",
             name=NAMES[name],
-            marker={"size": 9, "color": COLORS[place], "symbol": ("circle", "square", "diamond")[place]},
+            marker={
+                "size": 9,
+                "color": COLORS[place],
+                "symbol": ("circle", "square", "diamond")[place],
+            },
         )
     fig.add_vline(x=0, line={"color": INK, "width": 1})
     fig.update_xaxes(tickformat="+.0%", title_text="instance-hours of A against Reactive")

@@ -47,7 +47,7 @@ class Flaws:
         "2.7, 6.2",
     )
     leaky_forecast: bool = _flaw(
-        "plans by one-step predictions of an ARIMA that was fitted to the day itself, by the minute",
+        "plans by one-step predictions, by the minute, of an ARIMA fitted to the day itself",
         "3.3",
     )
     no_cold_start: bool = _flaw("an instance that is started serves at once", "2.5, 8 #2")
@@ -57,8 +57,9 @@ class Flaws:
     inverted_niw: bool = _flaw("NIW: 1 is released below 50 % of KV, 2 below 60 %", "2.3")
     low_thresholds: bool = _flaw("scales above 50 % and below 25 % of KV, not 70 and 30 %", "2.5")
     released_rules: bool = _flaw(
-        "blocks of 65, 155 and 0 s instead of a cooldown of 15 s, no new VMs; LT-U and LT-UA stop at the "
-        "full hour, LT-U goes beyond its plan above 90 %, LT-UA at any time but never below it",
+        "blocks of 65, 155 and 0 s instead of a cooldown of 15 s, no new VMs; LT-U and LT-UA stop "
+        "at the full hour, LT-U goes beyond its plan above 90 %, LT-UA does at any time but never "
+        "below it",
         "2.5, 3.4",
     )
     arrivals_only: bool = _flaw("thresholds are looked at only where requests arrive", "8 #11")

@@ -1,4 +1,4 @@
-"""Figures of the scaling benchmark: cost against service, instances and use over time, forecasts."""
+"""Figures of the scaling benchmark: cost against service, the fleet over time, forecasts."""
 
 from __future__ import annotations
 
@@ -89,7 +89,10 @@ def over_time(records: Sequence[Record], names: Sequence[str], state: str) -> Fi
     """
     shown = _first(records, names)
     pools = _pools(next(iter(shown.values())))
-    models, regions = list(dict.fromkeys(m for m, _ in pools)), list(dict.fromkeys(r for _, r in pools))
+    models, regions = (
+        list(dict.fromkeys(m for m, _ in pools)),
+        list(dict.fromkeys(r for _, r in pools)),
+    )
     fig = make_subplots(
         len(models), len(regions), shared_xaxes=True, vertical_spacing=0.04,
         horizontal_spacing=0.03, subplot_titles=[f"{m}, {r}" for m in models for r in regions],

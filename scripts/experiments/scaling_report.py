@@ -116,12 +116,12 @@ def _scenario(
     views = {f"cost-{index}-{place}": fig for place, fig in enumerate(cost.values())}
     keys = list(views)
     told = plots.forecasts(records, names)
-    table_source = case.episode(records[0].seed).table
+    drawn = case.episode(records[0].seed).table
     return "\n".join(
         [
             f'<h2 id="scenario-{index}">{escape(comparison.scenario)}</h2>',
             f'<p class="quiet">{escape(case.scenario.description)} '
-            f"{len(table_source):,} requests in the first episode: {escape(table_source.source)}.</p>",
+            f"{len(drawn):,} requests in the first episode: {escape(drawn.source)}.</p>",
             *(f"<p><b>{escape(text)}.</b></p>" for text in verdict(comparison, target, oracles)),
             _main(comparison, oracles),
             f"<h3>Against {escape(comparison.reference)}, paired</h3>",
@@ -158,7 +158,9 @@ def _shown(comparison: Comparison, keys: Sequence[str]) -> list[Metric]:
 def _kind(comparison: Comparison, name: str, metric: Metric, oracles: Collection[str]) -> str:
     """Whether a strategy has the best mean of those that know no future."""
     values = {row.router: row.mean[metric.key].mean for row in comparison.rows}
-    fair = {n: v * metric.better for n, v in values.items() if n not in oracles and math.isfinite(v)}
+    fair = {
+        n: v * metric.better for n, v in values.items() if n not in oracles and math.isfinite(v)
+    }
     good = metric.better and len(set(fair.values())) > 1 and fair.get(name) == max(fair.values())
     return "best" if good else ""
 
@@ -209,7 +211,10 @@ def _everything(comparison: Comparison, oracles: Collection[str]) -> str:
     for metric in _shown(comparison, list(SCALING)):
         cells = [Cell(metric.title)]
         cells += [
-            Cell(interval(row.mean[metric.key], metric), _kind(comparison, row.router, metric, oracles))
+            Cell(
+                interval(row.mean[metric.key], metric),
+                _kind(comparison, row.router, metric, oracles),
+            )
             for row in comparison.rows
         ]
         rows.append((cells, ""))

@@ -21,7 +21,6 @@ from envs.scenarios import Scenario
 from envs.simulator import Result
 from scripts.experiments.cases import Case, Episode
 from scripts.experiments.comparison import Comparison, Row
-from scripts.experiments.disciplines import label
 from scripts.experiments.runner import Job, run_jobs
 from scripts.experiments.scaling_flaws import FIXED, Flaws
 from scripts.experiments.scaling_forecast import TrafficForecast, is_oracle
@@ -167,7 +166,10 @@ class Scaler:
         }
         found, rng = [self], np.random.default_rng([seed, 7])
         while free and len(found) < tries:
-            drawn = {key: float(f"{v * np.exp(SPREAD * rng.standard_normal()):.3g}") for key, v in free.items()}
+            drawn = {
+                key: float(f"{v * np.exp(SPREAD * rng.standard_normal()):.3g}")
+                for key, v in free.items()
+            }
             if all(known[key].accepts(value) for key, value in drawn.items()):
                 values = tuple((given | drawn).items())
                 try:
@@ -250,7 +252,7 @@ def tune(
                 np.mean(scores.get((case.name, one.label), [(math.nan, math.nan)]), axis=0)
                 for one in some
             ]
-            best = min(range(len(some)), key=lambda i: _rank(*means[i], target))  # noqa: B023
+            best = min(range(len(some)), key=lambda i: _rank(*means[i], target))
             chosen[case.name, name] = some[best]
             trials += [
                 Trial(case.name, name, one.label, float(mean[0]), float(mean[1]), i == best)
@@ -322,8 +324,14 @@ def _value(text: str) -> Any:
         number = float(text)
     except ValueError:
         return text
-    return int(number) if number.is_integer() and "." not in text and math.isfinite(number) else number
+    return (
+        int(number) if number.is_integer() and "." not in text and math.isfinite(number) else number
+    )
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float | int) and not isinstance(value, bool) else str(value)
+    return (
+        f"{value:g}"
+        if isinstance(value, float | int) and not isinstance(value, bool)
+        else str(value)
+    )
