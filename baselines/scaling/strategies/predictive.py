@@ -27,8 +27,9 @@ class PredictiveControl(Strategy):
     """The corrected integer program over a horizon, anew every `plan_s`; its first period is done.
 
     Demand is a quantile of the forecast of interactive work, and the mean load of NIW, which can
-    wait. Between plans a net catches what the forecast missed: where requests wait, one instance
-    more is started, and plans keep it for `hold_s`.
+    wait. Between plans a net catches what the forecast missed: where requests wait, so many are
+    started that none has more than `net_waiting` of them, at most as many as are there, and plans
+    keep them for `hold_s`.
     """
 
     name = "mpc"
@@ -55,11 +56,11 @@ class PredictiveControl(Strategy):
     """Where GPUs go that are not needed, where donating them costs anything."""
     net: bool = switch(True)
     """Whether the net is there."""
-    net_waiting: float = number(4.0)
-    """Requests that wait, per ready instance, above which one more is started."""
+    net_waiting: float = number(4.0, 1e-3)
+    """Requests that may wait per instance before more are started."""
     net_cooldown_s: float = number(120.0)
-    """Seconds between two of the same deployment."""
-    hold_s: float = number(1_800.0)
+    """Seconds for which a deployment whose instances it has started is left alone."""
+    hold_s: float = number(900.0)
     """Seconds for which plans keep as many as the net has found necessary."""
     gap: float = number(5e-3, 0.0, 0.999)
     """Relative gap of the program."""
@@ -114,18 +115,18 @@ class PredictiveControl(Strategy):
         return np.moveaxis(demand, -1, 0)
 
     def _catch(self, view: FleetView) -> Orders | None:
-        """Start one more where requests wait and nothing is on its way."""
+        """Start as many as what waits asks for, at most as many as there are."""
         rested = view.now_s >= self.caught_s + self.net_cooldown_s
-        over = view.waiting > self.net_waiting * np.maximum(view.ready, 1)
-        over |= (view.ready == 0) & unserved(self.setting, view)
-        more: Any = over & rested & (view.starting == 0)
+        wanted = np.ceil(view.waiting / self.net_waiting).astype(np.int64)
+        wanted = np.maximum(wanted, (view.ready == 0) & unserved(self.setting, view))
+        more = np.clip(wanted - view.count, 0, np.maximum(view.ready, 1)) * rested
         if not more.any():
             return None
-        orders = orders_for(self.setting, view, more.astype(np.int64))
-        started = orders.reclaim + orders.acquire > 0
-        self.caught_s[more] = view.now_s
-        self.kept[started] = (view.count + 1)[started]
-        self.kept_until_s[started] = view.now_s + self.hold_s
+        orders = orders_for(self.setting, view, more)
+        started = orders.reclaim + orders.acquire
+        self.caught_s[more > 0] = view.now_s
+        self.kept[started > 0] = (view.count + started)[started > 0]
+        self.kept_until_s[started > 0] = view.now_s + self.hold_s
         return orders
 
 
