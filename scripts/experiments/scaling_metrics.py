@@ -24,7 +24,7 @@ BUCKET_S = 900.0
 """Width of the buckets of series over time."""
 RECOVERED = 0.5
 """Share of KV in use below which a deployment has recovered from a burst."""
-STATES = ("ready", "starting", "donated", "kv")
+STATES = ("ready", "starting", "draining", "donated", "kv")
 
 
 def _share(key: str, title: str, heading: str, better: int = 1) -> Metric:

@@ -21,7 +21,7 @@ from scripts.experiments.store import Record
 Figure = Any
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SHARES = ("worst_attainment", *(f"{tier}_attainment" for tier in TIERS))
-STATES = {"ready": "#0072B2", "starting": "#D55E00", "donated": "#c3cbd3"}
+STATES = {"ready": "#0072B2", "starting": "#D55E00", "draining": "#CC79A7", "donated": "#c3cbd3"}
 
 
 def front(comparison: Comparison, oracles: Collection[str], share: str) -> list[str]:
@@ -63,7 +63,7 @@ def _cost(comparison: Comparison, oracles: Collection[str], share: str) -> Figur
             showlegend=False,
         )
     fig.update_xaxes(title_text="net dollars ← better", automargin=True)
-    fig.update_yaxes(tickformat=".1%", automargin=True)
+    fig.update_yaxes(tickformat=".5~%", automargin=True)
     title = SCALING[share].title.removesuffix(" (%)")
     return styled(fig, 420, legend=False, title=f"{escape(title)}, against net dollars")
 
@@ -107,7 +107,7 @@ def over_time(records: Sequence[Record], names: Sequence[str], state: str) -> Fi
                 line=line | {"width": 1.5}, legendgroup=name, showlegend=first,
                 row=models.index(model) + 1, col=regions.index(region) + 1,
             )  # fmt: skip
-    fig.update_yaxes(rangemode="tozero", tickformat=".0%" if state == "kv" else "")
+    fig.update_yaxes(rangemode="tozero", tickformat=".2~%" if state == "kv" else "")
     for column in range(len(regions)):
         fig.update_xaxes(title_text="hours", row=len(models), col=column + 1)
     fig = styled(fig, 150 * len(models) + 110)

@@ -11,7 +11,7 @@ import yaml
 
 from baselines.scaling.strategies.catalogue import strategies
 from scripts.experiments.cases import Case
-from scripts.experiments.comparison import Comparison
+from scripts.experiments.comparison import Comparison, Row
 from scripts.experiments.metrics import Metric, number
 from scripts.experiments.page import Cell, figure, figures, page, table
 from scripts.experiments.report import configuration, headline, navigation, two_cells
@@ -87,17 +87,22 @@ def verdict(comparison: Comparison, target: float, oracles: Collection[str]) -> 
         best = max(comparison.rows, key=lambda row: row.mean[share.key].mean)
         first = (
             f"{comparison.scenario}: nobody has {100 * target:g} % of the worst tier in time; "
-            f"{best.router} comes nearest with {interval(best.mean[share.key], share)} %"
+            f"{best.router} comes nearest with {_mean(best, share)} %"
         )
     else:
         row = fair[0]
         first = (
             f"{comparison.scenario}: cheapest with at least {100 * target:g} % of the worst tier "
-            f"in time: {row.router}, {interval(row.mean[money.key], money)} net dollars, "
-            f"{interval(row.mean[share.key], share)} %"
+            f"in time: {row.router}, {_mean(row, money)} net dollars, {_mean(row, share)} %"
         )
     names = front(comparison, oracles, share.key)
     return [first, f"beaten by nobody in both: {', '.join(names)}"]
+
+
+def _mean(row: Row, metric: Metric) -> str:
+    """With its interval, where there is one."""
+    estimate = row.mean[metric.key]
+    return interval(estimate, metric) if estimate.has_interval else metric.text(estimate.mean)
 
 
 def _scenario(
