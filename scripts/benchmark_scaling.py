@@ -15,7 +15,8 @@ from scripts.common import SeededArgs, show
 
 if TYPE_CHECKING:
     from scripts.experiments.cases import Case
-    from scripts.experiments.scaling_runs import Scaler, Trial
+    from scripts.experiments.scaling_runs import Scaler
+    from scripts.experiments.scaling_tuning import Trial
 
 EXAMPLE = """servegym benchmark scaling
   servegym benchmark scaling --quick
@@ -87,10 +88,10 @@ def _benchmark(args: Args, workers: int) -> int:
     from scripts.experiments.runner import Job, run_jobs
     from scripts.experiments.scaling_metrics import COMPACT, MAIN, SCALING, chosen_by
     from scripts.experiments.scaling_report import write_report
-    from scripts.experiments.scaling_runs import measure, prepare, tune
+    from scripts.experiments.scaling_runs import measure, prepare
+    from scripts.experiments.scaling_tuning import trial_frame, tune
     from scripts.experiments.session import claim, giving_up
     from scripts.experiments.store import Store
-    from scripts.experiments.throttling_runs import trial_frame
 
     start = time.perf_counter()
     columns = chosen_by(args.metrics or COMPACT)

@@ -16,7 +16,7 @@ from scripts.experiments.metrics import Metric, number
 from scripts.experiments.page import Cell, figure, figures, page, table
 from scripts.experiments.report import configuration, headline, navigation, two_cells
 from scripts.experiments.scaling_metrics import SCALING
-from scripts.experiments.scaling_runs import Trial, cheapest
+from scripts.experiments.scaling_tuning import Trial, cheapest
 from scripts.experiments.store import Record, Store
 from scripts.experiments.tables import against, interval
 

@@ -14,18 +14,19 @@ from baselines.scaling.strategies.base import Strategy
 from baselines.scaling.strategies.catalogue import strategies, strategy
 from baselines.scaling.strategies.parameters import parameters_of
 from baselines.scaling.strategies.setting import lanes, setting_of
-from envs.scaling.build import ScalingEpisode, episode, history_of
+from envs.scaling.build import ScalingEpisode, history_of
+from envs.scaling.build import episode as build
 from envs.scaling.control import control
 from envs.scaling.demand import Demand
 from envs.scenarios import Scenario
 from envs.simulator import Result
-from scripts.experiments.cases import Case, Episode
-from scripts.experiments.comparison import Comparison, Row
-from scripts.experiments.runner import Job, run_jobs
+from scripts.experiments.cases import Episode
+from scripts.experiments.contenders import Contender
+from scripts.experiments.runner import Job
 from scripts.experiments.scaling_flaws import FIXED, Flaws
 from scripts.experiments.scaling_forecast import TrafficForecast, is_oracle
 from scripts.experiments.scaling_metrics import curves, measured
-from scripts.experiments.store import Record, Store
+from scripts.experiments.store import Record
 
 FORECASTER = "naive_168h"
 """What strategies plan by unless told otherwise (docs/scaling.md, "The benchmark")."""
@@ -142,7 +143,7 @@ class Scaler:
             scenario = _queued(scenario, self.queue)
         scenario = lanes(scenario, strategies()[self.name].lanes)
         drawn = flaws.table(given.table)
-        made = episode(scenario, seed, table=drawn, bin_s=flaws.bin_s)
+        made = build(scenario, seed, table=drawn, bin_s=flaws.bin_s)
         past = _history(Workload(given.scenario), seed, made.models, flaws.bin_s)
         forecast = _forecast(self._forecaster, seed) if self.plans else None
         chosen = self.strategy(forecast)
@@ -152,7 +153,7 @@ class Scaler:
         plain = made.fleet.simulation.result(self.name)
         if forecast is None or chosen.forecast is not forecast:
             return ScaledResult(**vars(plain), episode=made)
-        errors, shown = (told(past, made.demand) for told in (forecast.error, forecast.shown))
+        errors, shown = forecast.error(past, made.demand), forecast.shown(past, made.demand)
         return ScaledResult(**vars(plain), episode=made, errors=errors, forecast=shown)
 
     def candidates(self, tries: int, seed: int = 0) -> list[Scaler]:
@@ -193,83 +194,13 @@ class Scaler:
         }
 
 
-def measure(contender: Any, given: Episode, result: Any, wall_s: float) -> Record:
+def measure(contender: Contender, episode: Episode, result: Result, wall_s: float) -> Record:
     """The record of a finished run (a `runner.Measure`)."""
+    assert isinstance(contender, Scaler) and isinstance(result, ScaledResult)  # what these runs are
     fleet = result.episode.fleet
     found = measured(fleet) | result.errors | {"wall_s": wall_s}
     kept = {} if contender.variant else curves(fleet) | result.forecast
-    return Record(given.scenario.name, given.seed, contender.label, found, kept)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A setting that was tried.
-
-    Attributes:
-        scenario: Name of the scenario.
-        name: Label of the strategy as given.
-        setting: Label of the setting.
-        net_dollars: Mean over the validation seeds; NaN where there was no choice.
-        attainment: That of the worst tier, likewise.
-        chosen: Whether it is the one.
-    """
-
-    scenario: str
-    name: str
-    setting: str
-    net_dollars: float
-    attainment: float
-    chosen: bool
-
-
-def tune(
-    store: Store,
-    cases: Sequence[Case],
-    entrants: Sequence[Scaler],
-    tries: int,
-    target: float,
-    workers: int,
-    tuning_seeds: Sequence[int],
-) -> tuple[dict[tuple[str, str], Scaler], list[Trial]]:
-    """Choose a setting of every strategy on every scenario, all with as many tries.
-
-    The cheapest (net dollars) of those whose worst tier reaches the target wins, else the one with
-    the highest attainment of the worst tier.
-    """
-    choices = {one.label: one.candidates(tries) for one in entrants}
-    several = [one for some in choices.values() if len(some) > 1 for one in some]
-    jobs = [Job(case, seed, tuple(several)) for case in cases for seed in tuning_seeds]
-    records, _ = run_jobs(store, jobs, workers, measure, "tuned", prepare)
-    scores: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for record in records:
-        pair = (record.summary["net_dollars"], record.summary["worst_attainment"])
-        scores.setdefault((record.scenario, record.router), []).append(pair)
-    chosen: dict[tuple[str, str], Scaler] = {}
-    trials: list[Trial] = []
-    for case in cases:
-        for name, some in choices.items():
-            means = [
-                np.mean(scores.get((case.name, one.label), [(math.nan, math.nan)]), axis=0)
-                for one in some
-            ]
-            best = min(range(len(some)), key=lambda i: _rank(*means[i], target))
-            chosen[case.name, name] = some[best]
-            trials += [
-                Trial(case.name, name, one.label, float(mean[0]), float(mean[1]), i == best)
-                for i, (one, mean) in enumerate(zip(some, means, strict=True))
-            ]
-    return chosen, trials
-
-
-def _rank(dollars: float, attainment: float, target: float) -> tuple[int, float]:
-    """Order of settings: those that reach the target by dollars, then the others."""
-    return (0, dollars) if attainment >= target else (1, -attainment)
-
-
-def cheapest(comparison: Comparison, target: float) -> list[Row]:
-    """The strategies whose worst tier reaches a target, by net dollars; no oracles."""
-    rows = [row for row in comparison.rows if row.mean["worst_attainment"].mean >= target]
-    return sorted(rows, key=lambda row: row.mean["net_dollars"].mean)
+    return Record(episode.scenario.name, episode.seed, contender.label, found, kept)
 
 
 def prepare(jobs: Sequence[Job]) -> None:
