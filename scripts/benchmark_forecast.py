@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLE = """servegym benchmark forecast
   servegym benchmark forecast --quick
   servegym benchmark forecast --forecasters naive_168h dlinear --refit-hours 1 --seeds 3
+  servegym benchmark forecast --forecasters naive_168h last --downstream --seeds 3
   servegym benchmark forecast --scenarios week.yaml --history-days 5 --days 2 -o runs/forecast"""
 
 FOLDER = Path("runs/benchmark-forecast")
@@ -63,6 +64,8 @@ class Args(SeededArgs):
     """What tells the series apart."""
     all_tiers: bool = False
     """Count NIW, too, not only interactive work."""
+    downstream: bool = False
+    """Also what the scaling strategy `mpc` reaches by each forecaster, a simulated day a seed."""
     workers: int | None = None
     """Processes; without it, one a usable CPU."""
 
@@ -75,6 +78,7 @@ def main(args: Args) -> int:
     from scripts.experiments.machine import command_line, machine, now, versions
 
     start = time.perf_counter()
+    _start_worker(args.downstream)
     plan, sources, names = _plan(args), _sources(args), _names(args)
     about: dict[str, object] = {"command": command_line(), "date": now(), "machine": machine()}
     count = args.seeds if args.seeds is not None else _QUICK_SEEDS if args.quick else _SEEDS
@@ -195,7 +199,10 @@ def _records(
                 advance(1)
         else:
             with ProcessPoolExecutor(
-                min(workers, len(tasks)), get_context("spawn"), initializer=_one_thread
+                min(workers, len(tasks)),
+                get_context("spawn"),
+                _start_worker,
+                (args.downstream, True),
             ) as pool:
                 futures = [pool.submit(run, source, seed, names, plan) for source, seed in tasks]
                 for future in futures:
@@ -204,11 +211,16 @@ def _records(
     return [record for some in found for record in some]
 
 
-def _one_thread() -> None:
-    """Several processes with several threads each would stand in one another's way."""
-    import torch
+def _start_worker(downstream: bool, one_thread: bool = False) -> None:
+    """Measure downstream if asked to; several processes have one thread each."""
+    if downstream:
+        from scripts.experiments.scaling_downstream import register
 
-    torch.set_num_threads(1)
+        register()
+    if one_thread:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "scripts.benchmark_throttling",
         "compare ways to share an overloaded service",
     ),
+    "benchmark scaling": (
+        "scripts.benchmark_scaling",
+        "compare scaling strategies, or audit SageServe",
+    ),
     "benchmark forecast": ("scripts.benchmark_forecast", "compare forecasters of demand"),
     "train routing": ("scripts.train", "train a routing policy by reinforcement learning"),
     "train throttling": (

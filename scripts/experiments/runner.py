@@ -91,6 +91,7 @@ def run_jobs(
     workers: int = 1,
     measure: Measure = latencies,
     title: str = "simulated",
+    prepare: Callable[[Sequence[Job]], None] | None = None,
 ) -> tuple[list[Record], int]:
     """Run those tasks of some jobs that are not in the store yet.
 
@@ -100,6 +101,7 @@ def run_jobs(
         workers: Processes; 1 runs everything in this one.
         measure: What is taken from each run.
         title: What is told of the progress.
+        prepare: Compiles what jobs need; without it, every rule is run on a few requests.
 
     Returns:
         As `run_comparison`, in the order of the jobs.
@@ -121,7 +123,7 @@ def run_jobs(
             missing.append(replace(job, contenders=tuple(todo)))
     count, reused = sum(len(job.contenders) for job in missing), len(found)
     if missing:
-        _compile(missing)
+        (prepare or _compile)(missing)
         parts = _parts(missing, max(1, count // (4 * workers)))
         with progress(title, reused + count, reused) as advance:
             for finished in _results(parts, store, min(workers, len(parts)), measure):
