@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.common.single import CopyEnv
+from envs.scaling.build import ScalingEpisode
 from envs.scaling.reward import Reward
 from envs.scaling.task import Copy, Task
 from envs.scenarios import Scenario
@@ -138,6 +139,12 @@ class ScalingEnv(CopyEnv):
     def task(self) -> Task:
         """The options of the environment, settled."""
         return self._task
+
+    @property
+    def episode(self) -> ScalingEpisode | None:
+        """The episode, None before the first."""
+        episode: ScalingEpisode | None = self._copy.episode
+        return episode
 
     @property
     def fleet(self) -> LifecycleFleet | None:

@@ -183,7 +183,7 @@ class Copy:
     ) -> None:
         self.task, self.buffers, self.mask, self.action = task, buffers, mask, action
         self.simulation: Simulation | None = None
-        self.fleet: LifecycleFleet | None = None
+        self.episode: ScalingEpisode | None = None
         self.over = True
         self._own: dict[str, np.ndarray] = {}
         self._record = record
@@ -210,18 +210,18 @@ class Copy:
             ValueError: See `Task.episode`.
         """
         built, scenario, seed = self.task.episode(rng, options)
-        self.fleet, self.simulation = built.fleet, built.fleet.simulation
+        self.episode, self.simulation = built, built.fleet.simulation
         regions = self.simulation.regions
         lags, known = lags_of(scenario, seed, built.demand, built.models, regions)
-        throughput = prefill_throughput(self.fleet)
-        accounts = self.fleet.accounts.size
+        throughput = prefill_throughput(built.fleet)
+        accounts = built.fleet.accounts.size
         self._own = {
             "lags": np.ascontiguousarray(lags),
             "past": np.zeros(accounts * DEMAND_EPOCHS),
             "before": np.zeros(accounts * 7, np.int64),
             "tiers": _tiers(self.simulation),
             "throughput": throughput,
-            "token_dollars": _token_dollars(self.fleet, throughput),
+            "token_dollars": _token_dollars(built.fleet, throughput),
         }
         record = self._record
         for name in ENV_DTYPE.names or ():
@@ -239,6 +239,11 @@ class Copy:
         transition.step_one(self._address, *self.functions, True)
         self.over = False
         return {"dt": 0.0, "action_mask": self.mask.copy()}
+
+    @property
+    def fleet(self) -> LifecycleFleet | None:
+        """The fleet of the episode, None before the first."""
+        return None if self.episode is None else self.episode.fleet
 
     @property
     def functions(self) -> tuple[Any, Any, Any]:
