@@ -161,8 +161,8 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     out[9] = _feature(earliest * step if decoding > 0 else 0.0, 9)
     out[10] = _feature(over / max(decoding, 1), 10)
     out[11] = _feature(step, 11)
-    out[14] = 1.0 if free else 0.0
-    out[15] = 1.0 if decoding + prefilling + waiting == 0 else 0.0
+    out[14] = np.float32(free)
+    out[15] = np.float32(decoding + prefilling + waiting == 0)
     return step * work, step
 
 

@@ -11,6 +11,7 @@ from envs.simulator.jit import compiled
 from envs.simulator.layout import DECODE, IDLE
 from envs.simulator.memory import (
     engine,
+    fetch_request,
     finish_iteration,
     instance,
     output,
@@ -24,6 +25,7 @@ from envs.simulator.memory import (
 def end_stretch(s: Any, i: int) -> None:
     """End the planned iterations of instance i at the clock's time."""
     inst, eng = instance(s, i), engine(s, i)
+    fetch_request(s, eng.front if eng.front >= 0 else eng.root)  # what waits for room
     served = s.served
     if s.counted == 1 and inst.stretch_batch > 0:
         tenants.post(s, i, eng.planned)
