@@ -26,6 +26,7 @@ def end_stretch(s: Any, i: int) -> None:
     """End the planned iterations of instance i at the clock's time."""
     inst, eng = instance(s, i), engine(s, i)
     fetch_request(s, eng.front if eng.front >= 0 else eng.root)  # what waits for room
+    fetch_request(s, running(s, i)[0])  # what may have finished
     served = s.served
     if s.counted == 1 and inst.stretch_batch > 0:
         tenants.post(s, i, eng.planned)
