@@ -194,7 +194,7 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         flags = np.empty((self._rows[1], self.num_envs), bool)
         some_ended = self._step_all(actions, values, flags)
         terminated, truncated, obeyed = flags[0], flags[1], flags[2]
-        stepped = np.logical_not(self._over)
+        stepped = ~self._over
         begin, self._ended = self._ended, []
         endings: dict[str, Any] = {}
         if some_ended:
@@ -291,31 +291,25 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         self, values: npt.NDArray[np.float64], obeyed: npt.NDArray[np.bool_], stepped: Any
     ) -> dict[str, Any]:
         """Infos of a step, with the marks of the copies that took it."""
+        infos: dict[str, Any] = {}
+        if self._counts:
+            infos["counts"] = counts = {}
+            infos["_counts"] = stepped
+            for name, mark, row in self._counts:
+                counts[name], counts[mark] = values[row], stepped
+        if self._mask is not None:
+            infos["action_mask"], infos["_action_mask"] = self._mask.copy(), stepped
         terms: dict[str, Any] = {}
-        for term, mark, row in self._terms:
-            terms[term], terms[mark] = values[row], stepped
+        for name, mark, row in self._terms:
+            terms[name], terms[mark] = values[row], stepped
         cost: dict[str, Any] = {}
         for name, mark, row in self._costs:
             cost[name], cost[mark] = values[row], stepped
-        counts: dict[str, Any] = {}
-        for name, mark, row in self._counts:
-            counts[name], counts[mark] = values[row], stepped
-        masks: dict[str, Any] = {"counts": counts, "_counts": stepped} if counts else {}
-        masks |= (
-            {}
-            if self._mask is None
-            else {"action_mask": self._mask.copy(), "_action_mask": stepped}
-        )
-        return masks | {
-            "dt": values[1],
-            "_dt": stepped,
-            "reward_terms": terms,
-            "_reward_terms": stepped,
-            "cost": cost,
-            "_cost": stepped,
-            "action_obeyed": obeyed,
-            "_action_obeyed": stepped,
-        }
+        infos["dt"], infos["_dt"] = values[1], stepped
+        infos["reward_terms"], infos["_reward_terms"] = terms, stepped
+        infos["cost"], infos["_cost"] = cost, stepped
+        infos["action_obeyed"], infos["_action_obeyed"] = obeyed, stepped
+        return infos
 
     def _reset_mask(self, mask: Any) -> npt.NDArray[np.bool_]:
         if mask is None:
