@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envs.simulator import cache, gateway, queues, tenants
-from envs.simulator.batch import generated_at, leave_counts, turn_away
+from envs.simulator.batch import generated_at, join_service, leave_counts, turn_away
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.judging import tell
 from envs.simulator.layout import (
@@ -272,9 +272,8 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     inst.prefill_reserved += tokens
     eng.taken += tokens
     running(s, i)[inst.decoding + inst.prefilling] = r
+    join_service(s, i, r)
     inst.prefilling += 1
-    eng.admitted += 1
-    row.key = eng.admitted
     s.cached_tokens += hit
     if row.admit_ps < 0:
         row.admit_ps = s.now_ps

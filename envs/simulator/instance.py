@@ -6,7 +6,14 @@ from typing import Any
 
 from envs.simulator import queues, tenants
 from envs.simulator.admission import overflows
-from envs.simulator.batch import end_decode, end_prefill, finish, join_counts, leave
+from envs.simulator.batch import (
+    end_decode,
+    end_prefill,
+    finish,
+    join_counts,
+    leave,
+    leave_service,
+)
 from envs.simulator.jit import compiled
 from envs.simulator.layout import DECODE, IDLE
 from envs.simulator.memory import (
@@ -65,17 +72,15 @@ def _preempt_latest(s: Any, i: int) -> None:
         leave(s, i, r, row.prompt + row.generated, eng.partial_done)
         eng.partial_done = 0
     else:
-        place, latest = 0, request(s, requests[0]).key
-        for j in range(1, inst.decoding):
-            key = request(s, requests[j]).key
-            if key > latest:
-                place, latest = j, key
-        r = requests[place]
+        r, place = eng.latest, 0
+        for j in range(inst.decoding):
+            place = j if requests[j] == r else place
         row = request(s, r)
         row.generated = inst.iteration - row.base
         inst.context -= row.prompt + row.generated
         end_decode(s, i, place)
         leave(s, i, r, row.prompt + row.generated, row.prompt + row.generated)
+    leave_service(s, i, r)
     row.preemptions += 1
     s.preemptions += 1
     eng.shortfall = 1
