@@ -133,7 +133,11 @@ def fits(s: Any, i: int, r: int, ahead: int) -> bool:
     in_service = inst.decoding + inst.prefilling
     if in_service >= inst.max_num_seqs:
         return False
-    own = row.prompt + row.generated
+    # The head is tested time and again, and its row may be far away.
+    if eng.tested != r:
+        eng.tested = r
+        eng.tested_tokens = row.prompt + row.generated
+    own = eng.tested_tokens
     if in_service == 0:
         return own <= inst.room
     limit = inst.kv_capacity - inst.watermark
@@ -169,6 +173,7 @@ def next_head(s: Any, i: int) -> int:
 @compiled
 def reject_at(s: Any, i: int, r: int, status: int) -> None:
     """Turn a request away that waits at instance i, in no queue."""
+    engine(s, i).tested = -1
     leave_counts(s, i, r)
     if s.gated == 1:
         note_turned_away(s, r)
@@ -261,7 +266,8 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
     inst, eng, row = instance(s, i), engine(s, i), request(s, r)
     queues.take(s, i, r)
-    fetch_request(s, eng.root)  # the next head
+    fetch_request(s, eng.front if eng.front >= 0 else eng.root)  # the next head
+    eng.tested = -1
     tokens = row.prompt + row.generated
     eng.queued -= 1
     leave_counts(s, i, r)

@@ -171,12 +171,12 @@ def _release(s: Any, r: int) -> None:
 
 @compiled
 def finish(s: Any, i: int, r: int) -> None:
-    """A request has its last token."""
-    row, tokens = request(s, r), output(s)[r]
+    """A request has its last token; what it has generated is up to date."""
+    row = request(s, r)
+    tokens = row.generated
     leave_service(s, i, r)
     row.finish_ps = s.now_ps
     row.status = SERVED
-    row.generated = tokens
     s.served += 1
     s.at_instances -= 1
     s.generated_tokens += tokens

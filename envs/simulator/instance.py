@@ -21,7 +21,6 @@ from envs.simulator.memory import (
     fetch_request,
     finish_iteration,
     instance,
-    output,
     request,
     running,
     scheduler_row,
@@ -34,6 +33,7 @@ def end_stretch(s: Any, i: int) -> None:
     inst, eng = instance(s, i), engine(s, i)
     fetch_request(s, eng.front if eng.front >= 0 else eng.root)  # what waits for room
     fetch_request(s, running(s, i)[0])  # what may have finished
+    fetch_request(s, running(s, i)[min(inst.decoding, s.slots - 1)])  # what may be prefilled
     served = s.served
     if s.counted == 1 and inst.stretch_batch > 0:
         tenants.post(s, i, eng.planned)
@@ -50,7 +50,9 @@ def end_stretch(s: Any, i: int) -> None:
         end_prefill(s, i)
     while inst.decoding > 0 and finish_iteration(s, i)[0] == inst.iteration:
         r = running(s, i)[0]
-        inst.context -= request(s, r).prompt + output(s)[r]
+        row = request(s, r)
+        row.generated = inst.iteration - row.base
+        inst.context -= row.prompt + row.generated
         end_decode(s, i, 0)
         finish(s, i, r)
     if s.counted == 1 and s.served > served and scheduler_row(s, eng.scheduler).overcharge == 1:

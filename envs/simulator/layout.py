@@ -124,6 +124,8 @@ ENGINE_DTYPE = _aligned(
         ("since_prefill", "i8"),  # decode iterations since the last prefill iteration
         # Admission.
         ("admission", "i4"),
+        ("tested", "i4"),  # the waiting request that was tested last, -1 = none
+        ("tested_tokens", "i8"),  # what it will prefill
         ("shortfall", "i8"),  # iterations before which the head that failed can't be admitted
         ("block", "i4"),  # tokens of a KV block
         ("adapter_tokens", "i4"),
