@@ -305,7 +305,7 @@ def network_ps(s: Any, source: int, target: int) -> int:
 @compiled
 def room_of(s: Any, model: int, tier: int) -> int:
     """Tokens of the largest request of a model and tier that the fleet as given can hold."""
-    return _int64_at(s.rooms_at, (model + 1) * TIERS + tier + 1)[(model + 1) * TIERS + tier]
+    return _int64_at(s.rooms_at)[(model + 1) * TIERS + tier]
 
 
 @compiled
