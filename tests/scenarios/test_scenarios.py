@@ -31,7 +31,8 @@ def write(path, **content):
 def test_presets_build(name):
     scenario = load_scenario(name, {"workload": {"requests": 50}})
     table, engines = scenario.build(1_000_000)
-    instances = {"mixed": 8, "router": 4, "throttling": 1}
+    places = sum(group.count for group in scenario.fleet.groups.values())
+    instances = {"mixed": 8, "router": 4, "throttling": 1, "scaling": places}
     assert scenario.name == name
     # Of Copilot's calls, the longest are dropped.
     assert 30 <= len(table) <= 50 and (scenario.workload.kind == "copilot" or len(table) == 50)
