@@ -23,7 +23,7 @@ from scripts.experiments.scaling_runs import (
 )
 from scripts.experiments.store import Record, Store
 
-SCENARIO = "scaling-tuesday"
+SCENARIO = "scaling-corrected"
 MODEL = "Llama-2-70B"
 """Model A of the paper, on which its figures are."""
 PLANNED = ("lt_i", "lt_u", "lt_ua")

@@ -28,7 +28,7 @@ from scripts.experiments.scaling_flaws import (
     OnArrivals,
 )
 
-TUESDAY = load_scenario("scaling-tuesday")
+TUESDAY = load_scenario("scaling-corrected")
 PLANNED = ("lt_i", "lt_u", "lt_ua")
 
 
@@ -37,8 +37,6 @@ def _terms(scenario: Scenario) -> dict[str, Any]:
     found = scenario.scaling.model_dump()
     for region in found["regions"].values():
         region.pop("price")
-        # No quota is one that holds all places.
-        region["quota"] = 640 if region["quota"] is None else region["quota"]
     return found
 
 
@@ -77,8 +75,10 @@ def test_the_published_ones_are_the_published_preset() -> None:
 
 def test_none_of_them_is_the_corrected_preset() -> None:
     assert FIXED.scenario(TUESDAY, "reactive") == TUESDAY
-    corrected = load_scenario("scaling-corrected")
-    assert corrected.fleet == TUESDAY.fleet and corrected.scaling == TUESDAY.scaling
+    found, tuesday = TUESDAY.scaling, load_scenario("scaling-tuesday").scaling
+    assert found is not None and tuesday is not None
+    assert {one.quota for one in found.regions.values()} == {320}
+    assert found.model_copy(update={"regions": tuesday.regions}) == tuesday
 
 
 @pytest.mark.parametrize("name", ["reactive", *PLANNED])
