@@ -126,12 +126,13 @@ class Keeper(BaseCallback):
         """Play the validation episodes, log and table them, and keep the policy if it is best."""
         self.last = validate(self._policy(), self.config)
         self._validated = self.learned
-        sampled = validate(self._policy(), self.config, deterministic=False)
         problem = self.problem
+        other = validate(self._policy(), self.config, deterministic=problem.acts_by_chance)
         for name in (*problem.metrics, *problem.acted):
             self.logger.record(f"validation/{name}", mean(self.last, name))
         found = mean(self.last, problem.judged)
-        self.logger.record(f"validation/sampled_{problem.judged}", mean(sampled, problem.judged))
+        way = "greedy" if problem.acts_by_chance else "sampled"
+        self.logger.record(f"validation/{way}_{problem.judged}", mean(other, problem.judged))
         for name, value in self.baselines.items():
             tag, compared = problem.against(name, found, value)
             self.logger.record(f"validation/{tag}", compared)

@@ -25,7 +25,8 @@ class Played:
 
     Attributes:
         result: What happened to each request.
-        actions: How often each action was taken; of settings, the sum of each one's values.
+        actions: How often each action was taken; of settings, the sum of each one's values; of
+            several whole numbers, the sum of each one's distance from no change.
         obeyed: Steps in which the environment did what the action said.
         decisions: Steps.
         reward: Sum of the rewards.
@@ -64,14 +65,16 @@ def play(
     Returns:
         The episodes, in the order of the environments.
     """
-    discrete = isinstance(policy.action_space, spaces.Discrete)
+    space = policy.action_space
 
     def act(observations: Sequence[Observation], masks: Any) -> Sequence[Any]:
         keys = observations[0]
         batch = {key: torch.from_numpy(np.stack([o[key] for o in observations])) for key in keys}
         with torch.no_grad():
-            if discrete:
+            if isinstance(space, spaces.Discrete):
                 return _choose(policy, batch, masks, rng, deterministic)
+            if isinstance(space, spaces.MultiDiscrete):
+                return _choose_each(policy, batch, masks, rng, deterministic)
             return _set(policy, batch, rng, deterministic)
 
     return play_with(act, envs, options)
@@ -86,14 +89,17 @@ def play_with(
     observations = [env.reset(options=o)[0] for env, o in zip(envs, options, strict=True)]
     space = envs[0].action_space
     discrete = isinstance(space, spaces.Discrete)
+    several = isinstance(space, spaces.MultiDiscrete)
     counts = np.zeros((len(envs), space.n if discrete else space.shape[0]), np.float64)
     if discrete:
         counts = counts.astype(np.int64)
+    neutral = envs[0].no_change() if several else 0.0
     obeyed, decisions, rewards = [0] * len(envs), [0] * len(envs), [0.0] * len(envs)
     metrics: list[dict[str, float]] = [{} for _ in envs]
     active = list(range(len(envs)))
     while active:
-        masks = np.stack([envs[i].action_masks() for i in active]) if discrete else None
+        masked = discrete or several
+        masks = np.stack([envs[i].action_masks() for i in active]) if masked else None
         actions = act([observations[i] for i in active], masks)
         left = []
         for i, action in zip(active, actions, strict=True):
@@ -101,7 +107,7 @@ def play_with(
             if discrete:
                 counts[i, action] += 1
             else:
-                counts[i] += action
+                counts[i] += action - neutral
             obeyed[i] += int(info["action_obeyed"])
             decisions[i] += 1
             rewards[i] += reward
@@ -135,6 +141,26 @@ def _choose(
             chances = chances / rng.standard_exponential(chances.shape)
     # A mask leaves a probability of about 0, but not always 0 itself.
     return [int(a) for a in np.where(masks, chances, -1.0).argmax(axis=1)]
+
+
+def _choose_each(
+    policy: Any,
+    batch: dict[str, torch.Tensor],
+    masks: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+    deterministic: bool,
+) -> list[npt.NDArray[np.int64]]:
+    """As `_choose`, for each number of an action."""
+    numbers, start = [], 0
+    for part in policy.get_distribution(batch, action_masks=masks).distributions:
+        chances = part.probs.numpy()
+        allowed = masks[:, start : start + chances.shape[1]]
+        start += chances.shape[1]
+        if not deterministic:
+            with np.errstate(divide="ignore"):
+                chances = chances / rng.standard_exponential(chances.shape)
+        numbers.append(np.where(allowed, chances, -1.0).argmax(axis=1))
+    return list(np.stack(numbers, axis=1))
 
 
 def _set(

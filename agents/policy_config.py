@@ -8,10 +8,18 @@ from typing import Any, Literal
 from pydantic import Field
 
 from agents.networks import MaskedPolicy, Policy, UnmaskedPolicy, network_arguments
-from agents.settings import ROUTING, THROTTLING, RunConfig, ThrottlingConfig
+from agents.settings import (
+    ROUTING,
+    SCALING,
+    THROTTLING,
+    RunConfig,
+    ScalingConfig,
+    ThrottlingConfig,
+)
 from envs.common.features import Feature
 from envs.routing import layout as routing
 from envs.routing.env import RoutingEnv
+from envs.scaling import layout as scaling
 from envs.scenarios.strict import Strict
 from envs.throttling import layout as throttling
 from envs.throttling.layout import Interface
@@ -117,9 +125,38 @@ class ThrottlingPolicyConfig(PolicyConfig):
         return self.interface == "gate"
 
 
+class ScalingPolicyConfig(PolicyConfig):
+    """A policy of Scaling-v0."""
+
+    env: Literal["ServeGym/Scaling-v0"] = "ServeGym/Scaling-v0"
+    epoch_s: float = Field(ge=60, le=3600)
+    """Seconds between decisions."""
+    most: int = Field(ge=1, le=100)
+    """Most instances by which a number of an action changes a pool."""
+    cooldown_s: float = Field(ge=0, le=1e6)
+    """Seconds for which a pool stays as it is after a change."""
+    roles: int = Field(ge=1, le=128)
+    """Roles that there are rows for."""
+    regions: int = Field(ge=1, le=16)
+    """Regions that there are rows for."""
+
+    @classmethod
+    def own(cls, config: RunConfig, env: Any) -> dict[str, Any]:
+        """Clock, limits and rows of the run."""
+        assert isinstance(config, ScalingConfig)
+        names = ("epoch_s", "most", "cooldown_s", "roles", "regions")
+        values = {name: getattr(config.hyperparameters, name) for name in names}
+        return values | {"features": _scaling_features()}
+
+    def observed(self) -> dict[str, list[str]]:
+        """Columns of pools, regions and clock."""
+        return _scaling_features()
+
+
 POLICY_CONFIGS: Mapping[str, type[PolicyConfig]] = {
     ROUTING: RoutingPolicyConfig,
     THROTTLING: ThrottlingPolicyConfig,
+    SCALING: ScalingPolicyConfig,
 }
 
 
@@ -133,6 +170,14 @@ def routing_features() -> dict[str, list[str]]:
         "requests": _names(routing.REQUEST_FEATURES),
         "instances": _names(routing.INSTANCE_FEATURES),
         "fleet": _names(routing.FLEET_FEATURES),
+    }
+
+
+def _scaling_features() -> dict[str, list[str]]:
+    return {
+        "pools": _names(scaling.POOL_FEATURES),
+        "regions": _names(scaling.REGION_FEATURES),
+        "clock": _names(scaling.CLOCK_FEATURES),
     }
 
 

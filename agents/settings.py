@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from envs.routing.layout import RewardMode
 from envs.routing.reward import Reward
+from envs.scaling.reward import Reward as ScalingReward
 from envs.scenarios import Scenario
 from envs.scenarios.errors import ScenarioError, did_you_mean
 from envs.scenarios.strict import Strict, validated
@@ -20,8 +21,13 @@ from envs.throttling.reward import Reward as ThrottlingReward
 
 ROUTING = "ServeGym/Routing-v0"
 THROTTLING = "ServeGym/Throttling-v0"
+SCALING = "ServeGym/Scaling-v0"
 _DEFAULTS = Path(__file__).parent / "hyperparameters"
-_FILES = {ROUTING: _DEFAULTS / "routing.yaml", THROTTLING: _DEFAULTS / "throttling.yaml"}
+_FILES = {
+    ROUTING: _DEFAULTS / "routing.yaml",
+    THROTTLING: _DEFAULTS / "throttling.yaml",
+    SCALING: _DEFAULTS / "scaling.yaml",
+}
 _WATCHED = ("checkpoint_every", "validate_every", "validation_episodes", "threads")
 
 
@@ -111,6 +117,25 @@ class ThrottlingHyperparameters(Hyperparameters):
     """Logarithm of the first standard deviation of the tuner's actions; likewise."""
 
 
+class ScalingHyperparameters(Hyperparameters):
+    """Those of scaling."""
+
+    reward_scale: float = Field(gt=0)
+    """Factor on the reward, so that returns are of the order of 1 to 10."""
+    no_change_bias: float = Field(ge=0, le=20)
+    """Logit by which no change is ahead at first, of each number of an action."""
+    epoch_s: float = Field(ge=60, le=3600)
+    """Seconds between decisions."""
+    most: int = Field(ge=1, le=100)
+    """Most instances by which a number of an action changes a pool."""
+    cooldown_s: float = Field(ge=0, le=1e6)
+    """Seconds for which a pool stays as it is after a change."""
+    roles: int = Field(ge=1, le=128)
+    """Roles that there are rows for."""
+    regions: int = Field(ge=1, le=16)
+    """Regions that there are rows for."""
+
+
 class RunConfig(Strict):
     """Everything that the outcome of a training run depends on, besides the code."""
 
@@ -181,10 +206,32 @@ class ThrottlingConfig(RunConfig):
         return ThrottlingReward(scale=self.hyperparameters.reward_scale)
 
 
-_CONFIGS: dict[str, type[RunConfig]] = {ROUTING: RoutingConfig, THROTTLING: ThrottlingConfig}
+class ScalingConfig(RunConfig):
+    """A run on Scaling-v0."""
+
+    env: Literal["ServeGym/Scaling-v0"] = "ServeGym/Scaling-v0"
+    scenarios: list[Scenario] = Field(min_length=1)
+    hyperparameters: ScalingHyperparameters
+
+    @property
+    def trained_on(self) -> Sequence[Scenario]:
+        """The scenarios."""
+        return self.scenarios
+
+    def reward_function(self) -> ScalingReward:
+        """The default reward, scaled."""
+        return ScalingReward(scale=self.hyperparameters.reward_scale)
+
+
+_CONFIGS: dict[str, type[RunConfig]] = {
+    ROUTING: RoutingConfig,
+    THROTTLING: ThrottlingConfig,
+    SCALING: ScalingConfig,
+}
 _VALUES: dict[str, type[Hyperparameters]] = {
     ROUTING: RoutingHyperparameters,
     THROTTLING: ThrottlingHyperparameters,
+    SCALING: ScalingHyperparameters,
 }
 
 

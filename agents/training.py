@@ -134,7 +134,7 @@ def build_model(config: RunConfig, env: VecEnv) -> Learner:
     learner, buffer = (
         (MaskablePPO, SMDPRolloutBuffer) if problem.masked else (PPO, UnmaskedSMDPRolloutBuffer)
     )
-    return learner(
+    model = learner(
         "MultiInputPolicy",
         env,
         learning_rate=values.learning_rate,
@@ -154,6 +154,8 @@ def build_model(config: RunConfig, env: VecEnv) -> Learner:
         seed=_seed_at(config.seed, 0),
         device="cpu",
     )
+    problem.prepare(model.policy)
+    return model
 
 
 def _seed_at(seed: int, steps: int) -> int:

@@ -14,10 +14,12 @@ __all__ = ["ENVIRONMENTS", "VECTOR_ENVIRONMENTS", "__version__"]
 ENVIRONMENTS = {
     "ServeGym/Routing-v0": "envs.routing.env:RoutingEnv",
     "ServeGym/Throttling-v0": "envs.throttling.env:ThrottlingEnv",
+    "ServeGym/Scaling-v0": "envs.scaling.env:ScalingEnv",
 }
 VECTOR_ENVIRONMENTS = {
     "ServeGym/Routing-v0": "envs.routing.vector:RoutingVectorEnv",
     "ServeGym/Throttling-v0": "envs.throttling.vector:ThrottlingVectorEnv",
+    "ServeGym/Scaling-v0": "envs.scaling.vector:ScalingVectorEnv",
 }
 """Those that step many copies in one call; `gym.make_vec` takes them by default."""
 

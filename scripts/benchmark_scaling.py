@@ -15,6 +15,7 @@ from scripts.common import SeededArgs, show
 
 if TYPE_CHECKING:
     from scripts.experiments.cases import Case
+    from scripts.experiments.scaling_agent import ScalingAgent
     from scripts.experiments.scaling_runs import Scaler
     from scripts.experiments.scaling_tuning import Trial
 
@@ -23,6 +24,7 @@ EXAMPLE = """servegym benchmark scaling
   servegym benchmark scaling --strategies reactive lt_ua mpc:quantile=0.7 --forecaster mstl_ets
   servegym benchmark scaling --strategies reactive mpc --queue fcfs dpa --days 0.5
   servegym benchmark scaling --tune 8 --target 0.98
+  servegym benchmark scaling --scenarios scaling-tenth --agent runs/train-scaling
   servegym benchmark scaling --audit --seeds 5 -o runs/audit"""
 
 FOLDER, AUDIT_FOLDER = Path("runs/benchmark-scaling"), Path("runs/audit-scaling")
@@ -39,6 +41,8 @@ class Args(SeededArgs):
     """Presets `scaling-*` or YAML files with the key scaling."""
     strategies: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
     """Strategies, with parameters like `reactive:high=0.6,low=0.2`; without any, all."""
+    agent: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN ...")] = ()
+    """Folders of training runs (`servegym train scaling`), a row each."""
     forecaster: str = "naive_168h"
     """What strategies plan by (`docs/forecasting.md`); one that begins with oracle knows the
     future, and is told so."""
@@ -95,8 +99,9 @@ def _benchmark(args: Args, workers: int) -> int:
 
     start = time.perf_counter()
     columns = chosen_by(args.metrics or COMPACT)
-    cases, entrants, seeds = _cases(args), _entrants(args), _seeds(args)
-    reference = _reference(args, entrants)
+    cases, seeds = _cases(args), _seeds(args)
+    entrants = _entrants(args, cases)
+    reference = _reference(args)
     store = Store(args.output or FOLDER, keep_requests=False)
     trial_store = Store(store.folder / "tuning", keep_requests=False)
     tried = [one for entrant in entrants for one in entrant.candidates(args.tune)]
@@ -215,8 +220,9 @@ def _cases(args: Args) -> list[Case]:
     return cases
 
 
-def _entrants(args: Args) -> list[Scaler]:
+def _entrants(args: Args, cases: Sequence[Case]) -> list[Scaler | ScalingAgent]:
     from baselines.scaling.strategies.catalogue import strategies
+    from scripts.experiments.scaling_agent import agents
     from scripts.experiments.scaling_runs import Queue, Scaler
 
     names = args.strategies or (_QUICK if args.quick else tuple(strategies()))
@@ -228,10 +234,11 @@ def _entrants(args: Args) -> list[Scaler]:
         for name in (*names, args.reference)
         for queue in queues
     ]
-    return list(dict.fromkeys(found))
+    trained = agents(args.agent, [case.scenario for case in cases])
+    return [*dict.fromkeys(found), *trained]
 
 
-def _reference(args: Args, entrants: Sequence[Scaler]) -> str:
+def _reference(args: Args) -> str:
     from scripts.experiments.scaling_runs import Scaler
 
     queue = args.queue[0] if args.queue else None
@@ -247,7 +254,7 @@ def _seeds(args: Args) -> range:
     return seeds("evaluation", count, args.seed)
 
 
-def _renamed(records: Sequence[Any], chosen: dict[tuple[str, str], Scaler]) -> list[Any]:
+def _renamed(records: Sequence[Any], chosen: dict[tuple[str, str], Any]) -> list[Any]:
     """Records by the label that was given, whatever its setting."""
     from dataclasses import replace
 
@@ -255,7 +262,7 @@ def _renamed(records: Sequence[Any], chosen: dict[tuple[str, str], Scaler]) -> l
     return [replace(r, router=given[r.scenario, r.router]) for r in records]
 
 
-def _oracles(entrants: Sequence[Scaler]) -> set[str]:
+def _oracles(entrants: Sequence[Scaler | ScalingAgent]) -> set[str]:
     return {one.label for one in entrants if one.oracle}
 
 

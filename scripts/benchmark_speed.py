@@ -24,7 +24,7 @@ EXAMPLE = """servegym benchmark speed
 FILE = Path("runs/benchmark-speed.json")
 QUICK_FILE = Path("runs/benchmark-speed-quick.json")
 """Another one, so that a look never replaces a measurement."""
-Part = Literal["replay", "growth", "together", "vector", "env", "start"]
+Part = Literal["replay", "growth", "together", "vector", "env", "scaling", "week", "start"]
 INSTANCES = (1, 4, 20, 64, 240)
 _QUICK_INSTANCES = (1, 4, 64)
 _GROWN = (4, 64)
@@ -44,8 +44,9 @@ class Args(SeededArgs):
     )
     """What to measure: `replay` by fleet and load, one core; its `growth` with the number of
     requests; two processes `together`; the `vector` environment; the routing `env` beside
-    CartPole-v1; `start` of a fresh Python up to the first step, without and with compiled code
-    (some minutes; only when named)."""
+    CartPole-v1; the `scaling` environment on a day at a tenth of the load; a `week` of 10 million
+    requests with autoscaling (half a minute, 2 GiB); `start` of a fresh Python up to the first
+    step, without and with compiled code (some minutes). The last three only when named."""
     requests: int = 200_000
     """Requests of a replay."""
     rounds: int = 3
@@ -89,6 +90,7 @@ def main(args: Args) -> int:
 def _jobs(args: Args, data: dict[str, Any]) -> list[Callable[[], None]]:
     """The measurements, each of which leaves its figures in `data`."""
     from scripts.experiments.children import at_once, in_child
+    from scripts.experiments.scaling_speed import scaling_env_speed, week_speed
     from scripts.experiments.speed import (
         LOADS,
         env_speed,
@@ -135,6 +137,11 @@ def _jobs(args: Args, data: dict[str, Any]) -> list[Callable[[], None]]:
         jobs.append(
             lambda: data.update(env=in_child(env_speed, args.seconds, args.rounds, args.seed))
         )
+    if "scaling" in args.parts:
+        jobs.append(lambda: data.update(scaling=in_child(scaling_env_speed, 8, args.rounds)))
+    if "week" in args.parts:
+        scale = 0.05 if args.quick else None
+        jobs.append(lambda: data.update(week=in_child(week_speed, scale, args.seed).data()))
     if "start" in args.parts:
         jobs.append(lambda: data.update(start=start_times()))
     return jobs

@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "scripts.train_throttling",
         "train a throttling policy by reinforcement learning",
     ),
+    "train scaling": (
+        "scripts.train_scaling",
+        "train a scaling policy by reinforcement learning",
+    ),
     "train-predictor": (
         "scripts.train_predictor",
         "train a predictor of the length of an answer",

@@ -8,7 +8,7 @@ The parts are in tests/reference/.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,14 +92,16 @@ def reference_simulate(
     gate: Any = None,
     retry: Any = None,
     elastic: ElasticOptions | None = None,
+    kind: Callable[..., Fleet] = Fleet,
 ) -> ReferenceResult:
     """Simulate a fleet: (n,) columns (sorted arrivals in ps, tokens) and one engine per instance.
 
     The policy answers a decision with `k * len(fleet) + i`; anything else holds. Decisions are
     event-driven where `decision_interval_ps` is 0. Tenants are 0, 1, ...; a model "", a prefix -1
     and a deadline None mean none; outages are (instance, from, to) in ps; the think time of a
-    request is that before it. Raises ValueError for input that docs/simulator.md does not allow,
-    AssertionError where one of its identities does not hold.
+    request is that before it. `kind` makes the fleet, and may give it a life cycle. Raises
+    ValueError for input that docs/simulator.md does not allow, AssertionError where one of its
+    identities does not hold.
     """
     n = len(arrival_ps)
     times = list(arrival_ps)
@@ -144,7 +146,7 @@ def reference_simulate(
     )
     requests = [ReferenceRequest(*row) for row in rows]
     think = [think_ps] * n if isinstance(think_ps, int) else list(think_ps)
-    simulation = Fleet(
+    simulation = kind(
         Clients(requests, closed_loop, column(call_index, 0), think),
         fleet,
         policy,

@@ -7,13 +7,18 @@ from typing import Any
 from agents.policy_config import PolicyConfig
 from agents.problems.base import Problem
 from agents.problems.routing import RoutingProblem
+from agents.problems.scaling import ScalingProblem
 from agents.problems.throttling import ThrottlingProblem
-from agents.settings import ROUTING, THROTTLING, RunConfig
+from agents.settings import ROUTING, SCALING, THROTTLING, RunConfig
 from envs.scenarios import Scenario
 
 __all__ = ["PROBLEMS", "Problem", "environment", "problem_of"]
 
-PROBLEMS: dict[str, type[Problem]] = {ROUTING: RoutingProblem, THROTTLING: ThrottlingProblem}
+PROBLEMS: dict[str, type[Problem]] = {
+    ROUTING: RoutingProblem,
+    THROTTLING: ThrottlingProblem,
+    SCALING: ScalingProblem,
+}
 
 
 def problem_of(config: RunConfig) -> Problem:

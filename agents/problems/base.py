@@ -43,11 +43,14 @@ class Problem(ABC):
         acted: Keys of a validation row that say what was done.
         judged: Key of a validation row that a policy is judged by, where no work was lost.
         lower_is_better: Of `judged`.
+        acts_by_chance: Whether a policy serves with sampled actions instead of the most probable
+            ones: where rare changes add up, the most probable action is always to change nothing.
     """
 
     metrics: ClassVar[tuple[str, ...]]
     judged: ClassVar[str]
     lower_is_better: ClassVar[bool]
+    acts_by_chance: ClassVar[bool] = False
     acted: tuple[str, ...]
 
     def __init__(self, config: RunConfig) -> None:
@@ -100,6 +103,9 @@ class Problem(ABC):
         """Arguments of the policy's constructor."""
         values = self._config.hyperparameters
         return network_arguments(values.net_arch, values.activation)
+
+    def prepare(self, policy: Any) -> None:  # noqa: B027, most begin as they are
+        """Change a policy before it learns; by default nothing."""
 
     def make_batch(self) -> CopiesVectorEnv:
         """The environment copies that training steps.

@@ -151,10 +151,9 @@ def mix_of(table: RequestTable, model: str, most: int = 20_000) -> np.ndarray:
     Raises:
         ValueError: There are none.
     """
-    codes = table.model.codes
-    rows = (
-        np.flatnonzero(codes == table.model.names.index(model)) if model else np.arange(len(codes))
-    )
+    codes, names = table.model.codes, list(table.model.names)
+    code = names.index(model) if model in names else -1
+    rows = np.flatnonzero(codes == code) if model else np.arange(len(codes))
     if not len(rows):
         raise ValueError(f"no request is of the model {model!r}")
     rows = rows[:most]

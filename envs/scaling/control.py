@@ -228,6 +228,7 @@ def control(
     if not controller.oracle and setting.future is not None:
         raise ValueError("only an oracle may be given the future")
     controller.begin(setting)
+    demand = demand.with_ratios_of(setting.history)
     tick, end = 0, setting.duration_s
     going = True
     while going and fleet.now_s < end:

@@ -90,7 +90,8 @@ def latency_marks(
     table, rows = simulation.table, simulation.state.arrays["requests"]
     mine = np.isin(_tier_codes(fleet), [TIERS.index(tier) for tier in tiers])
     if model:
-        mine &= table.model.codes == table.model.names.index(model)
+        names = list(table.model.names)
+        mine &= table.model.codes == (names.index(model) if model in names else -1)
     found: dict[str, float] = {}
     for label, times in (("ttft", rows["first_token_ps"]), ("e2e", rows["finish_ps"])):
         seen = mine & (times >= 0)
@@ -115,6 +116,8 @@ def released_instance_hours(fleet: LifecycleFleet, bucket_s: float = 900.0) -> F
     notebooks, `Figures9-10.py`; they sample every 2 s).
     """
     live = _live(fleet)
+    if not len(live):
+        return np.zeros(fleet.shape)
     each = max(1, round(bucket_s / fleet.plan.sample_s))
     buckets = [live[at : at + each].max(axis=0) for at in range(0, len(live), each)]
     return np.asarray(np.sum(buckets, axis=0) * bucket_s / 3600.0)

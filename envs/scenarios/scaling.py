@@ -62,7 +62,7 @@ class DelayTerms(Strict):
 class BacklogTerms(Strict):
     """When requests of tier NIW are released; see `envs.simulator.config.Backlog`."""
 
-    on: bool = True
+    wait: bool = True
     """Whether they wait for room at all; else they are routed on arrival."""
     low: float = Field(default=0.5, ge=0)
     """Share of KV in use below which `at_low` are released at a signal."""
@@ -128,7 +128,7 @@ class Scaling(Strict):
     floor: Count | dict[str, Count] = 0
     """Fewest instances, ready and starting, in each region."""
     ceiling: Count | dict[str, Count] | None = None
-    """Most; without it, what there are places for."""
+    """Most; without it, and for a model that is not named, what there are places for."""
     delays: DelayTerms = DelayTerms()
     drain_limit_s: float = Field(default=600.0, ge=0)
     """Seconds after which the work of an instance that still drains is lost and done again."""
@@ -175,7 +175,7 @@ class Scaling(Strict):
         from envs.simulator.config import Backlog
 
         values = self.niw.model_dump()
-        return Backlog(**values) if values.pop("on") else None
+        return Backlog(**values) if values.pop("wait") else None
 
     def engines(self, fleet: Fleet) -> list[EngineConfig]:
         """One configuration a place: region by region, group by group.
@@ -228,7 +228,7 @@ class Scaling(Strict):
         floor = np.repeat(self._by_role("floor", self.floor, roles)[:, None], shape[1], 1)
         ceiling = capacity
         if self.ceiling is not None:
-            most = self._by_role("ceiling", self.ceiling, roles)[:, None]
+            most = self._by_role("ceiling", self.ceiling, roles, len(engines))[:, None]
             ceiling = np.minimum(capacity, most)
         own = _own_prices(engines, kinds, kind)
         regions = []
@@ -279,13 +279,15 @@ class Scaling(Strict):
                     left -= engine.gpus if kept[i] else 0
         return kept
 
-    def _by_role(self, what: str, given: int | dict[str, int], roles: Any) -> np.ndarray:
+    def _by_role(
+        self, what: str, given: int | dict[str, int], roles: Any, default: int = 0
+    ) -> np.ndarray:
         names = [role.name for role in roles]
         if isinstance(given, int):
             return np.full(len(roles), given)
         if unknown := sorted(set(given) - set(names)):
             raise ValueError(f"{what} names {unknown[0]!r}; there are {', '.join(names)}")
-        return np.array([given.get(name, 0) for name in names])
+        return np.array([given.get(name, default) for name in names])
 
     def _evictions(self, size: int, seed: int, duration_s: float) -> tuple[Eviction, ...]:
         from envs.simulator.lifecycle import Eviction

@@ -210,4 +210,8 @@ def _run(heads: np.ndarray, decide: Any, parameters: np.ndarray, memory: np.ndar
 
 advance = EntryPoint(_advance, types.int64(HEADS))
 apply = EntryPoint(_apply, types.boolean(HEADS, types.int64))
-run = EntryPoint(_run, types.int64(HEADS, ROUTING_FUNCTION, FLOAT64_1D, INT64_1D))
+_RUN_SIGNATURE = types.int64(HEADS, ROUTING_FUNCTION, FLOAT64_1D, INT64_1D)
+RUN_FUNCTION = types.FunctionType(_RUN_SIGNATURE)
+run = EntryPoint(_run, _RUN_SIGNATURE)
+"""Other compiled code takes it as an argument: to contain the whole kernel once more would double
+the time that compiling takes."""

@@ -10,7 +10,7 @@ from envs.simulator.dispatch import receive
 from envs.simulator.jit import compiled
 from envs.simulator.layout import CLOCK_END_PS
 from envs.simulator.memory import engine, instance, network_ps, request
-from envs.simulator.router_queue import join_router_queue
+from envs.simulator.router_queue import join_router_queue, request_fits
 
 
 @compiled
@@ -52,7 +52,7 @@ def deliver(s: Any) -> None:
         leave_counts(s, i, r)
         s.at_instances -= 1
         s.trigger = 1
-        if instance(s, i).down == 0:
+        if instance(s, i).down == 0 and request_fits(s, r, i):
             receive(s, i, r)
             if row.instance == i:
                 row.dispatch_ps = sent

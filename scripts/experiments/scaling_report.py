@@ -191,7 +191,8 @@ def _changes(comparison: Comparison) -> str:
             cells = [Cell(row.router)]
             for metric in metrics:
                 cells += two_cells(against(comparison, row, metric))
-            source = strategies()[row.router.partition(":")[0].partition("+")[0]].source
+            known = strategies().get(row.router.partition(":")[0].partition("+")[0])
+            source = "trained (PPO)" if known is None else known.source
             rows.append(([*cells, Cell(source, "left")], ""))
     headings = [text for m in metrics for text in (m.heading, "[95%]")]
     return table(["strategy", *headings, "source"], rows, left=("source",))

@@ -196,10 +196,11 @@ class Scaler:
 
 def measure(contender: Contender, episode: Episode, result: Result, wall_s: float) -> Record:
     """The record of a finished run (a `runner.Measure`)."""
-    assert isinstance(contender, Scaler) and isinstance(result, ScaledResult)  # what these runs are
+    assert isinstance(result, ScaledResult)
     fleet = result.episode.fleet
     found = measured(fleet) | result.errors | {"wall_s": wall_s}
-    kept = {} if contender.variant else curves(fleet) | result.forecast
+    variant = getattr(contender, "variant", "")
+    kept = {} if variant else curves(fleet) | result.forecast
     return Record(episode.scenario.name, episode.seed, contender.label, found, kept)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from scripts.experiments.cases import Case
 from scripts.experiments.comparison import Comparison, Row
 from scripts.experiments.runner import Job, run_jobs
+from scripts.experiments.scaling_agent import ScalingAgent
 from scripts.experiments.scaling_runs import Scaler, measure, prepare
 from scripts.experiments.store import Store
 
@@ -40,18 +42,18 @@ class Trial:
 def tune(
     store: Store,
     cases: Sequence[Case],
-    entrants: Sequence[Scaler],
+    entrants: Sequence[Scaler | ScalingAgent],
     tries: int,
     target: float,
     workers: int,
     tuning_seeds: Sequence[int],
-) -> tuple[dict[tuple[str, str], Scaler], list[Trial]]:
+) -> tuple[dict[tuple[str, str], Scaler | ScalingAgent], list[Trial]]:
     """Choose a setting of every strategy on every scenario, all with as many tries.
 
     The cheapest (net dollars) of those whose worst tier reaches the target wins, else the one with
     the highest attainment of the worst tier.
     """
-    choices = {one.label: one.candidates(tries) for one in entrants}
+    choices: dict[str, list[Any]] = {one.label: [*one.candidates(tries)] for one in entrants}
     several = [one for some in choices.values() if len(some) > 1 for one in some]
     jobs = [Job(case, seed, tuple(several)) for case in cases for seed in tuning_seeds]
     records, _ = run_jobs(store, jobs, workers, measure, "tuned", prepare)
@@ -59,7 +61,7 @@ def tune(
     for record in records:
         pair = (record.summary["net_dollars"], record.summary["worst_attainment"])
         scores.setdefault((record.scenario, record.router), []).append(pair)
-    chosen: dict[tuple[str, str], Scaler] = {}
+    chosen: dict[tuple[str, str], Scaler | ScalingAgent] = {}
     trials: list[Trial] = []
     for case in cases:
         for name, some in choices.items():

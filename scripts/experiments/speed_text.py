@@ -125,6 +125,19 @@ def _rest(data: dict[str, Any]) -> str:
         rows.append(["CartPole-v1", f"{env['cartpole_steps_per_s']:,.0f} steps/s", ""])
         ratio = env["ratio"]
         rows.append(["Routing-v0 / CartPole-v1", f"{ratio:.2f}", _against(ratio, 0.5, "0.50")])
+    if scaling := data.get("scaling"):
+        title = f"Scaling-v0 on {scaling['scenario']}"
+        rows.append([title, f"{scaling['steps_per_s']:,.0f} steps/s", ""])
+        rows.append(["simulated by it", f"{scaling['requests_per_s']:,.0f} requests/s", ""])
+        many = f"{scaling['vector_steps_per_s']:,.0f} steps/s"
+        rows.append([f"{title}, {scaling['copies']} copies, one core", many, ""])
+    if week := data.get("week"):
+        title = f"{week['requests']:,} requests, {week['instances']} places, {week['strategy']}"
+        limit = "60 s" + (": missed" if week["whole_s"] > 60 else "")
+        rows.append([f"{title}: drawn and run", f"{week['whole_s']:.1f} s", limit])
+        rows.append(["run alone", f"{week['requests_per_s']:,.0f} requests/s", ""])
+        peak = week["peak_memory_bytes"] / 2**30
+        rows.append(["peak memory", f"{peak:.2f} GiB", "3 GiB" + (": missed" if peak > 3 else "")])
     if start := data.get("start"):
         starts = (("nothing compiled", "cold_s", 60), ("compiled before", "warm_s", 5))
         for title, key, most in starts:

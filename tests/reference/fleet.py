@@ -100,18 +100,8 @@ class Fleet:
     def _next_instant(self, now: int) -> int | None:
         if not self._in_system() and self.clients.next_arrival() is None:
             return None  # the end: an outage still to come changes nothing
-        interval, poll = self.options.interval_ps, self.options.poll_ps
-        instants = [i.busy_until for i in self.instances if i.busy_until != NEVER]
-        instants += [time for time, _, _ in self.fleet_events[:1]]
-        instants += [time for instance in self.instances for time, _ in instance.coming]
-        if (arrival := self.clients.next_arrival()) is not None:
-            instants.append(arrival)
-        if poll > 0 and (self._at_instances() or self.changed):
-            instants.append((now // poll + 1) * poll)
-        # Elastic fleets: the clock stands still where nothing but holds is left to happen.
-        holds = self.held and self._first_fit() is None
-        if interval > 0 and self.queue and (instants or not holds):
-            instants.append((now // interval + 1) * interval)
+        interval = self.options.interval_ps
+        instants = self._instants(now)
         if not instants and self._first_fit() is not None:
             # Rejection: nothing is left to happen, so the hold is lifted at this instant.
             assert self.held, "queued but neither due nor held"
@@ -127,6 +117,22 @@ class Fleet:
             self.happens = True
             return now if interval == 0 else self._next_instant(now)
         return min(instants, default=None)
+
+    def _instants(self, now: int) -> list[int]:
+        """When something happens by itself next, of each kind."""
+        interval, poll = self.options.interval_ps, self.options.poll_ps
+        instants = [i.busy_until for i in self.instances if i.busy_until != NEVER]
+        instants += [time for time, _, _ in self.fleet_events[:1]]
+        instants += [time for instance in self.instances for time, _ in instance.coming]
+        if (arrival := self.clients.next_arrival()) is not None:
+            instants.append(arrival)
+        if poll > 0 and (self._at_instances() or self.changed):
+            instants.append((now // poll + 1) * poll)
+        # Elastic fleets: the clock stands still where nothing but holds is left to happen.
+        holds = self.held and self._first_fit() is None
+        if interval > 0 and self.queue and (instants or not holds):
+            instants.append((now // interval + 1) * interval)
+        return instants
 
     def _first_fit(self) -> int | None:
         """The first instance that is up and fits the head of the router queue, None without."""
@@ -192,7 +198,7 @@ class Fleet:
             instance = self.instances[request.instance]
             instance.coming.remove((now, request))
             self.held, self.changed = False, True
-            if instance.takes:
+            if instance.takes and instance.fits(request):
                 self._get_there(request, instance, now)
             else:
                 request.instance, request.dispatch_ps = -1, NEVER
@@ -212,8 +218,11 @@ class Fleet:
             else:
                 continue
             changed = True
-        if not changed:
-            return
+        if changed:
+            self._begin_anew(now)
+
+    def _begin_anew(self, now: int) -> None:
+        """Elastic fleets: after changes the hold is lifted, and decisions are due."""
         self.queue += self.stranded
         self.stranded = []
         self._sort_queue()

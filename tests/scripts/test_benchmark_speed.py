@@ -79,3 +79,13 @@ def test_a_failure_in_a_child_is_told():
     assert in_child(exponent, [1.0, 10.0, 100.0], [3.0, 30.0, 300.0]) == pytest.approx(1.0)
     with pytest.raises(RuntimeError, match="failed: TypeError"):
         in_child(exponent, None, [1.0])
+
+
+def test_a_fleet_that_is_scaled_is_measured(tmp_path, capsys):
+    words = ["--quick", "--parts", "scaling", "week"]
+    assert benchmark(*words, "-o", tmp_path / "speed.json") == 0
+    data = json.loads((tmp_path / "speed.json").read_text())
+    assert data["scaling"]["epochs"] == 96 and data["scaling"]["steps_per_s"] > 0
+    assert data["week"]["requests"] > 100_000 and data["week"]["decisions"] == 7 * 24 * 240
+    text = capsys.readouterr().out
+    assert "places, reactive: drawn and run" in text and "peak memory" in text

@@ -58,7 +58,7 @@ class Trace(NamedTuple):
     pools: dict[str, list[int]]
 
 
-def run_reference(case: Case) -> ReferenceResult:
+def run_reference(case: Case, **options: Any) -> ReferenceResult:
     """Run the reference on a case."""
     decisions = 0
 
@@ -69,6 +69,7 @@ def run_reference(case: Case) -> ReferenceResult:
 
     rows = case.requests
     tenants = _tenants(case)
+    policy = options.pop("policy", policy)
     return reference_simulate(
         [row.arrival_ps for row in rows],
         [row.prompt for row in rows],
@@ -103,6 +104,7 @@ def run_reference(case: Case) -> ReferenceResult:
         gate=case.judges,
         retry=case.judges,
         elastic=None if case.elastic is None else case.elastic.reference_options(),
+        **options,
     )
 
 

@@ -13,7 +13,7 @@ from envs.hardware import preset
 from envs.simulator import Backlog, ElasticFleet, EngineConfig, Outage, Simulation
 from envs.simulator.streaming import replay
 from envs.workloads import RequestTable
-from tests.reference_simulator import REJECTED_FLEET, SERVED, UNFINISHED
+from tests.reference_simulator import SERVED, UNFINISHED
 from tests.simulator.both import FLAT, Run, case, column, engine, on_both
 from tests.simulator.case import Case, Row, TableCost
 from tests.simulator.differential import kernel_options, kernel_table
@@ -200,7 +200,7 @@ def test_the_run_ends_where_no_instance_takes_anything(run: Run, interval: int) 
 
 @on_both
 def test_a_converted_instance_serves_the_other_model(run: Run) -> None:
-    """With its costs; a request of the model that is gone is rejected, then served again."""
+    """With its costs; a request of the model that is gone waits until that is there again."""
     fleet = [engine(model="x"), engine(model="y", cost=SLOW)]
     rows = [Row(100, 1, 1, model=name) for name in "xy"] + [Row(900, 1, 1, model="x")]
     changes: list[Change] = [
@@ -209,9 +209,10 @@ def test_a_converted_instance_serves_the_other_model(run: Run) -> None:
         *((850, kind, 0, 0) for kind in ("off", "convert", "ready")),
     ]
     trace = run(changing(rows, changes, fleet))
-    assert column(trace, "status") == [REJECTED_FLEET, SERVED, SERVED]
-    assert column(trace, "instance") == [-1, 0, 0]
-    assert column(trace, "finish_ps") == [-1, 601, 1001]
+    assert column(trace, "status") == [SERVED] * 3
+    assert column(trace, "instance") == [0, 0, 0]
+    assert column(trace, "dispatch_ps") == [850, 100, 900]
+    assert column(trace, "finish_ps") == [951, 601, 1052]
 
 
 def test_a_converted_instance_keeps_account_of_its_cache() -> None:

@@ -107,11 +107,21 @@ class Eviction:
         place: Its place in the fleet.
         time_s: When the notice comes, seconds.
         notice_s: Seconds until it is gone; 0 is a failure.
+
+    Raises:
+        ValueError: A time is negative.
     """
 
     place: int
     time_s: float
     notice_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("time_s", "notice_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f"{name} of an eviction must be 0 or more, not {getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,9 @@ class LifecyclePlan:
         pull_s: Seconds between the clock's signals to backlogs; 0 gives none.
         sample_s: Seconds between samples; 0 takes none.
         evictions: VMs that are taken away.
+
+    Raises:
+        ValueError: Something does not fit together; the message says what.
     """
 
     roles: tuple[Role, ...]
@@ -156,6 +169,22 @@ class LifecyclePlan:
                 raise ValueError(f"lane must be one of {LANES}, not {role.lane!r}")
         if len(set(self.roles)) < len(self.roles):
             raise ValueError("a role is named twice")
+        if not self.regions:
+            raise ValueError("a plan needs a region")
+        if len({len(r.price) for r in self.regions}) > 1 or any(
+            len(r.spot_price) != len(r.price) or len(r.donated_price) != len(r.price)
+            for r in self.regions
+        ):
+            raise ValueError("price, spot_price and donated_price need one value a kind of GPU")
+        shape = (len(self.roles), len(self.regions))
+        for name in ("floor", "ceiling"):
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(
+                    f"{name} must be {shape}, a value for each role and region, not "
+                    f"{np.shape(getattr(self, name))}"
+                )
+        if bool((np.asarray(self.floor) < 0).any()):
+            raise ValueError("a floor must be 0 or more")
         if bool((self.ready & self.donated).any()):
             raise ValueError("a place can't be ready and donated")
         if bool((self.floor > self.ceiling).any()):

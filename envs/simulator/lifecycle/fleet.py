@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from envs.simulator import kernel
 from envs.simulator.columns import seconds_to_ps
 from envs.simulator.layout import END, NEVER, POOL_DTYPE
 from envs.simulator.lifecycle import layout, loop
@@ -100,6 +101,11 @@ class LifecycleFleet:
         return self.simulation.state.arrays["pools"]
 
     @property
+    def router_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters and memory of the routing rule, for compiled code."""
+        return self._parameters, self._memory
+
+    @property
     def samples(self) -> np.ndarray:
         """(samples, roles, regions) rows of SAMPLE_DTYPE, one every `sample_s`."""
         rows = self.arrays["samples"][: int(self.head["sampled"][0])]
@@ -114,6 +120,8 @@ class LifecycleFleet:
     def run_to(self, time_s: float) -> bool:
         """Run up to a time; whether anything is in the system or to arrive.
 
+        Infinity runs to the end, and releases what is left in backlogs when nothing else happens.
+
         Raises:
             ValueError: The time has passed, or see `Simulation.run`.
         """
@@ -122,7 +130,14 @@ class LifecycleFleet:
         if time_ps < head["now_ps"][0]:
             raise ValueError(f"{time_s} s has passed: it is {self.now_s} s")
         self.head["until_ps"] = time_ps
-        why = loop.run(head, self.head, self._decide, self._parameters, self._memory)
+        why = loop.run(
+            head.ctypes.data,
+            self.head.ctypes.data,
+            kernel.run.compiled,
+            self._decide,
+            self._parameters,
+            self._memory,
+        )
         self.simulation.check_clock()
         return int(why) != END
 
@@ -162,20 +177,24 @@ class LifecycleFleet:
 
     def give_back(self, region: int, count: int = 1) -> int:
         """Give donated VMs back; gives how many."""
+        self._check(0, region, count)
         return int(loop.spot(self.simulation.state.head, self.head, region, count, False))
 
     def donate_new(self, region: int, count: int = 1) -> int:
         """Acquire VMs to donate them; gives how many."""
+        self._check(0, region, count)
         return int(loop.spot(self.simulation.state.head, self.head, region, count, True))
 
     def evict(self, place: int, notice_s: float = 0.0) -> None:
         """Take the VM of a place away after a notice.
 
         Raises:
-            ValueError: There is no such place.
+            ValueError: There is no such place, or the notice is negative.
         """
         if not 0 <= place < len(self.places):
             raise ValueError(f"there is no place {place}: the fleet has {len(self.places)}")
+        if notice_s < 0:
+            raise ValueError(f"notice_s must be 0 or more, not {notice_s}")
         loop.evict(self.simulation.state.head, self.head, place, seconds_to_ps(notice_s))
 
     def totals(self) -> dict[str, float]:
@@ -217,6 +236,16 @@ class LifecycleFleet:
         twin._bind()
         return twin
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_decide": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Serialisation loses the flag that a structured dtype is aligned; the layout is the same.
+        self.head = self.head.view(FLEET_DTYPE)
+        self._decide = self.router.compiled
+        self._bind()
+
     def _order(self, entry: Any, role: int, region: int, count: int, flag: bool) -> int:
         self._check(role, region, count)
         d = role * self.shape[1] + region
@@ -225,7 +254,9 @@ class LifecycleFleet:
     def _check(self, role: int, region: int, count: int) -> None:
         roles, regions = self.shape
         if not (0 <= role < roles and 0 <= region < regions):
-            raise ValueError(f"there is no deployment ({role}, {region}): {roles} x {regions}")
+            raise ValueError(
+                f"there is no deployment ({role}, {region}): {roles} roles, {regions} regions"
+            )
         if count < 0:
             raise ValueError(f"count must be 0 or more, not {count}")
 
@@ -246,12 +277,14 @@ class LifecycleFleet:
 
     def _place_instances(self) -> None:
         """Count the places in, and turn the instances off that do not serve."""
-        down = self.simulation.state.arrays["instances"]["down"]
+        arrays, size = self.simulation.state.arrays, len(self.places)
+        off = self.places["state"] != layout.READY
+        arrays["instances"]["down"][off] = 1
+        if len(arrays["seen_instances"]) == size:  # the router's first look is at time 0
+            arrays["seen_instances"]["down"][off] = 1
         deployments, regions = self.deployments, self.regions
-        for i, row in enumerate(self.places):
+        for row in self.places:
             state = int(row["state"])
-            if state != layout.READY:
-                down[i] = 1
             if state == layout.OFF:
                 regions[row["region"]]["free"] += 1
                 continue
@@ -348,6 +381,13 @@ def _check_plan(simulation: Simulation, plan: LifecyclePlan) -> None:
     for name in ("role", "kind", "ready", "donated"):
         if len(getattr(plan, name)) != size:
             raise ValueError(f"{name} has {len(getattr(plan, name))} values for {size} instances")
+    for name, most in (("role", len(plan.roles)), ("kind", len(plan.regions[0].price))):
+        values = np.asarray(getattr(plan, name))
+        if values.min() < 0 or values.max() >= most:
+            raise ValueError(f"{name} must be from 0 to {most - 1}")
+    for kind in np.unique(plan.kind):
+        if len({e.gpus for e, k in zip(simulation.fleet, plan.kind, strict=True) if k == kind}) > 1:
+            raise ValueError(f"instances of kind {kind} take different numbers of GPUs")
     if tuple(region.name for region in plan.regions) != tuple(simulation.regions):
         raise ValueError(
             f"the plan's regions are {', '.join(r.name for r in plan.regions)}, the fleet's "

@@ -69,7 +69,7 @@ DEPLOYMENT_DTYPE = np.dtype(
         *[(f"{name}_s", "f8") for name in SOURCES],  # starting_s by source
         *[(name, "i8") for name in SOURCES],  # instances that began to start
         ("stopped", "i8"),  # that were told to drain or were cancelled
-        ("lost", "i8"),  # that failed or were evicted
+        ("lost", "i8"),  # whose VMs were taken away
     ],
     align=True,
 )

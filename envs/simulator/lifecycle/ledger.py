@@ -20,6 +20,7 @@ from envs.simulator.lifecycle.layout import (
     RECLAIMING,
     REDEPLOYED,
     deployment,
+    model_of,
     place,
     price,
     region,
@@ -143,6 +144,16 @@ def kv_share(s: Any, f: Any, d: int) -> tuple[float, int, int]:
 
 
 @compiled
+def _backlogged(s: Any, f: Any, d: int) -> int:
+    """NIW of a deployment's model and region that wait for room; of all models where it has any."""
+    model, r, count = model_of(f, d // f.region_count), d % f.region_count, 0
+    for number in range(r, f.pool_count, f.region_count):
+        if model < 0 or number // f.region_count == model:
+            count += pool_number(s, number).count
+    return count
+
+
+@compiled
 def take_sample(s: Any, f: Any) -> None:
     """Write down what each deployment is and has cost."""
     settle_all(s, f)
@@ -158,6 +169,7 @@ def take_sample(s: Any, f: Any) -> None:
         row.running = running
         row.kv = share if own.ready > 0 else 0.0
         row.dollars = own.dollars + own.donated_dollars - own.income
+        row.backlog = _backlogged(s, f, d)
     for number in range(f.pool_count):
         account, now = sampled_account(f, k, number), pool_number(s, number)
         account.count = now.count

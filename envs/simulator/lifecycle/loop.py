@@ -8,21 +8,18 @@ import numpy as np
 from numba import types
 
 from envs.simulator import pools
+from envs.simulator.instants import next_time
 from envs.simulator.jit import EntryPoint, compiled
-from envs.simulator.kernel import carry_out, proceed
-from envs.simulator.layout import END, NEVER, PAUSE, ROUTE
-from envs.simulator.lifecycle import ledger, transitions
-from envs.simulator.lifecycle.layout import FLEETS
-from envs.simulator.memory import (
-    FLOAT64_1D,
-    HEADS,
-    INT64_1D,
-    candidates,
-    seen_instances,
-    seen_requests,
-    seen_running,
-)
+from envs.simulator.kernel import RUN_FUNCTION as SERVE_FUNCTION
+from envs.simulator.layout import END, HEAD_DTYPE, NEVER, PAUSE, PHASE_NEXT
+from envs.simulator.lifecycle import ledger, orders, transitions
+from envs.simulator.lifecycle.layout import FLEET_DTYPE, FLEETS
+from envs.simulator.memory import FLOAT64_1D, HEADS, INT64_1D, array_at, record_at
 from envs.simulator.policy import ROUTING_FUNCTION
+
+_head_at = record_at(HEAD_DTYPE)
+_heads_at = array_at(HEADS)
+_fleet_at = record_at(FLEET_DTYPE)
 
 
 @compiled
@@ -30,8 +27,10 @@ def by_clock(s: Any, f: Any) -> None:
     """What the clock does at this instant: signals to backlogs, and samples."""
     if s.now_ps >= f.next_pull_ps:
         f.next_pull_ps += f.pull_ps
-        if s.backlogged > 0:
+        before = s.backlogged
+        if before > 0:
             pools.pull_by_clock(s)
+        if s.backlogged < before:
             transitions.fleet_changed(s)
     if s.now_ps >= f.next_sample_ps:
         f.next_sample_ps += f.sample_ps
@@ -40,54 +39,67 @@ def by_clock(s: Any, f: Any) -> None:
 
 
 @compiled
-def run_fleet(s: Any, f: Any, decide: Any, parameters: Any, memory: Any) -> int:
-    """Run to `until_ps` (PAUSE), or until nothing is in the system or to arrive (END)."""
-    instances, requests, running = seen_instances(s), seen_requests(s), seen_running(s)
-    queue = candidates(s)
+def _nothing_left(s: Any, f: Any) -> bool:
+    """Whether nothing is left to happen but what the clock does."""
+    return (
+        s.phase == PHASE_NEXT and next_time(s) == NEVER and transitions.next_change_ps(f) == NEVER
+    )
+
+
+def _run(
+    head_at: int,
+    fleet_at: int,
+    serve: Any,
+    decide: Any,
+    parameters: np.ndarray,
+    memory: np.ndarray,
+) -> int:
+    """Run to `until_ps` (PAUSE), or until nothing is in the system or to arrive (END).
+
+    Args:
+        head_at: Address of the simulation's head.
+        fleet_at: Address of the fleet's.
+        serve: `envs.simulator.kernel.run`, which runs between two changes of the fleet.
+        decide: Routing rule.
+        parameters: Its parameters.
+        memory: Its memory.
+    """
+    s, f, heads = _head_at(head_at, 0), _fleet_at(fleet_at, 0), _heads_at(head_at, 1)
     while True:
         time = min(transitions.next_change_ps(f), f.next_pull_ps)
         s.pause_ps = min(min(time, f.next_sample_ps), f.until_ps)
-        why = proceed(s)
-        while why == ROUTE:
-            action = decide(s.now_ps, instances, requests, running, queue, parameters, memory)
-            carry_out(s, action)
-            why = proceed(s)
-        if why != PAUSE:
+        if serve(heads, decide, parameters, memory) != PAUSE:
             ledger.settle_all(s, f)
             return END
         transitions.happen(s, f)
         by_clock(s, f)
+        if f.until_ps == NEVER and _nothing_left(s, f):
+            if s.backlogged == 0:
+                ledger.settle_all(s, f)
+                return END
+            pools.release_all(s)
+            transitions.fleet_changed(s)
         if s.now_ps >= f.until_ps:
             ledger.settle_all(s, f)
             return PAUSE
 
 
-def _run(
-    heads: np.ndarray,
-    fleets: np.ndarray,
-    decide: Any,
-    parameters: np.ndarray,
-    memory: np.ndarray,
-) -> int:
-    return run_fleet(heads[0], fleets[0], decide, parameters, memory)
-
-
 def _scale_out(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, acquire: bool) -> int:
-    return transitions.scale_out(heads[0], fleets[0], d, count, acquire)
+    return orders.scale_out(heads[0], fleets[0], d, count, acquire)
 
 
 def _scale_in(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, donate: bool) -> int:
-    return transitions.scale_in(heads[0], fleets[0], d, count, donate)
+    return orders.scale_in(heads[0], fleets[0], d, count, donate)
 
 
 def _redeploy(heads: np.ndarray, fleets: np.ndarray, d: int, other: int, count: int) -> int:
-    return transitions.redeploy(heads[0], fleets[0], d, other, count)
+    return orders.redeploy(heads[0], fleets[0], d, other, count)
 
 
 def _spot(heads: np.ndarray, fleets: np.ndarray, r: int, count: int, donate: bool) -> int:
     if donate:
-        return transitions.donate_free(heads[0], fleets[0], r, count)
-    return transitions.give_back(heads[0], fleets[0], r, count)
+        return orders.donate_free(heads[0], fleets[0], r, count)
+    return orders.give_back(heads[0], fleets[0], r, count)
 
 
 def _evict(heads: np.ndarray, fleets: np.ndarray, i: int, notice_ps: int) -> None:
@@ -106,11 +118,14 @@ def _look(heads: np.ndarray, fleets: np.ndarray, found: np.ndarray) -> None:
 
 
 _COUNT = types.int64(HEADS, FLEETS, types.int64, types.int64, types.boolean)
-run = EntryPoint(_run, types.int64(HEADS, FLEETS, ROUTING_FUNCTION, FLOAT64_1D, INT64_1D))
+_RUN_SIGNATURE = types.int64(
+    types.int64, types.int64, SERVE_FUNCTION, ROUTING_FUNCTION, FLOAT64_1D, INT64_1D
+)
+RUN_FUNCTION = types.FunctionType(_RUN_SIGNATURE)
+run = EntryPoint(_run, _RUN_SIGNATURE)
 scale_out = EntryPoint(_scale_out, _COUNT)
 scale_in = EntryPoint(_scale_in, _COUNT)
 redeploy = EntryPoint(_redeploy, types.int64(HEADS, FLEETS, types.int64, types.int64, types.int64))
 spot = EntryPoint(_spot, _COUNT)
 evict = EntryPoint(_evict, types.void(HEADS, FLEETS, types.int64, types.int64))
 look = EntryPoint(_look, types.void(HEADS, FLEETS, FLOAT64_1D))
-NO_TIME = NEVER
