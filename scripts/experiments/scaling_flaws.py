@@ -17,6 +17,7 @@ from baselines.scaling.formulation import CORRECTED
 from baselines.scaling.strategies.base import Strategy
 from baselines.scaling.strategies.catalogue import strategies
 from baselines.scaling.strategies.long_term import LongTerm
+from baselines.scaling.strategies.setting import lanes
 from baselines.scaling.strategies.thresholds import Thresholds
 from envs.hardware.sageserve import KV_TOKENS, engine_group
 from envs.scaling.build import scaling_of
@@ -54,6 +55,9 @@ class Flaws:
     free_draining: bool = _flaw("what drains counts as donated at once", "2.6")
     early_niw: bool = _flaw("NIW is released when its 256 s of trace are read, not sent", "8 #6")
     niw_unserved: bool = _flaw("Siloed and Chiron never serve NIW", "8 #7")
+    floor_of_each_pool: bool = _flaw(
+        "Siloed and Chiron keep 2 instances of each of their pools where one pool keeps 2", "6.4"
+    )
     inverted_niw: bool = _flaw("NIW: 1 is released below 50 % of KV, 2 below 60 %", "2.3")
     low_thresholds: bool = _flaw("scales above 50 % and below 25 % of KV, not 70 and 30 %", "2.5")
     released_rules: bool = _flaw(
@@ -154,6 +158,24 @@ class Flaws:
         fleet = scenario.fleet.model_copy(update={"groups": groups})
         terms = self._terms(scaling_of(scenario), name, scenario.fleet)
         return scenario.model_copy(update={"fleet": fleet, "scaling": terms})
+
+    def divided(self, scenario: Scenario, name: str) -> Scenario:
+        """The scenario in the lanes of a strategy."""
+        found = lanes(scenario, strategies()[name].lanes)
+        if found is scenario or not self.floor_of_each_pool:
+            return found
+        whole, terms = scaling_of(scenario).floor, scaling_of(found)
+        floors = terms.floor if isinstance(terms.floor, dict) else {}
+        floor = {
+            pool: whole if isinstance(whole, int) else whole.get(pool.partition("/")[0], 0)
+            for pool in floors
+        }
+        start = {
+            pool: max(count, floor[pool])
+            for pool, count in (terms.start if isinstance(terms.start, dict) else {}).items()
+        }
+        changed = terms.model_copy(update={"floor": floor, "start": start})
+        return found.model_copy(update={"scaling": changed})
 
     def _group(self, group: EngineGroup) -> EngineGroup:
         model, given = group.serves or "", dict[str, Any]()

@@ -159,13 +159,13 @@ class TrafficForecast:
         actual = history.followed_by(episode).tokens.sum(axis=(0, 1))
         hour = max(1, round(3_600.0 / history.bin_s))
         origins = range(history.bins, len(actual), hour)
-        paths = [self.asked[at].sum(axis=(0, 1))[:hour] for at in origins if at in self.asked]
-        if not paths:
+        known = [at for at in origins if at in self.asked and at + hour <= len(actual)]
+        if not known:
             return {}
-        told = np.concatenate(paths)[: episode.bins]
-        came = actual[history.bins :][: len(told)]
-        times = (np.arange(len(came)) + 0.5) * history.bin_s / 3_600.0
-        rows = {"forecast_hours": times, "forecast": told[: len(came)], "came": came}
+        told = np.concatenate([self.asked[at].sum(axis=(0, 1))[:hour] for at in known])
+        bins = np.concatenate([np.arange(at, at + hour) for at in known])
+        times = (bins - history.bins + 0.5) * history.bin_s / 3_600.0
+        rows = {"forecast_hours": times, "forecast": told, "came": actual[bins]}
         return {key: [float(f"{x:.5g}") for x in values] for key, values in rows.items()}
 
 

@@ -140,6 +140,14 @@ def test_niw_is_not_served_where_pools_are_apart() -> None:
     assert apart.niw.at_low == apart.niw.at_middle == 0 and one.niw == TUESDAY.scaling.niw
 
 
+def test_each_pool_keeps_the_floor_of_one() -> None:
+    for flaws, least in ((Flaws(floor_of_each_pool=True), {2}), (FIXED, {1})):
+        terms = flaws.divided(TUESDAY, "siloed").scaling
+        assert terms is not None and isinstance(terms.floor, dict) and len(terms.floor) == 8
+        assert set(terms.floor.values()) == least
+    assert Flaws(floor_of_each_pool=True).divided(TUESDAY, "reactive") is TUESDAY
+
+
 def test_what_gets_no_request_is_not_looked_at() -> None:
     seen: list[np.ndarray] = []
 
