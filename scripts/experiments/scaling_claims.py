@@ -130,7 +130,8 @@ class Findings:
         return [
             self.ladder(variant, scenario)
             for variant in variants()
-            if (scenario, variant.label(REFERENCE), self.seeds[0]) in self.at
+            if all((scenario, variant.label(REFERENCE), seed) in self.at for seed in self.seeds)
+            and self.seeds
         ]
 
 

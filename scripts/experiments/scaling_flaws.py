@@ -193,7 +193,8 @@ class Flaws:
         planned = issubclass(kind, LongTerm)
         if self.unequal_starts:
             places = min(group.count for group in fleet.groups.values())
-            given["start"] = max(1, round(PLANNED_START * places)) if planned else places
+            start = max(1, round(PLANNED_START * places)) if planned else places
+            given["start"] = start if self.uncounted_gpus else min(start, _held(scaling, fleet))
         if self.no_cold_start:
             given["delays"] = DelayTerms(**dict.fromkeys(DelayTerms.model_fields, 0.0))
         if self.free_draining:
@@ -233,6 +234,13 @@ class Flaws:
         """What scales: the strategy, which may see only part of the fleet."""
         seen = self.arrivals_only and isinstance(strategy, Thresholds)
         return OnArrivals(strategy) if seen else strategy
+
+
+def _held(scaling: Scaling, fleet: Fleet) -> int:
+    """Instances of every model that the smallest quota of a region holds at once."""
+    each = sum(group.engines(key)[0].gpus for key, group in fleet.groups.items())
+    quotas = [one.quota for one in scaling.regions.values() if one.quota is not None]
+    return min(quotas) // each if quotas else 1_000_000
 
 
 def _taken(column: Any, order: Any) -> Any:

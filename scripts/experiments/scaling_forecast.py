@@ -84,14 +84,13 @@ class TrafficForecast:
         series = self._series(past)
         made = self._model(series, horizon)
         order = sorted(set(levels))
-        kept = horizon
-        if self.oracle:
-            # Nobody knows what comes after the end: the last known day comes again.
-            kept = min(horizon, self._end - series.bins)
-        if kept < 1:
-            raise ValueError(f"{self.name} was asked for a time after the episode")
-        found = made.forecast(series, kept, order)[..., [order.index(one) for one in levels]]
+        # Nobody knows what comes after the end of the future: it stays as it was last.
+        kept = min(horizon, self._end - series.bins) if self.oracle else horizon
+        found = np.repeat(series.values[:, -1:, None], len(levels), axis=2)
+        if kept > 0:
+            found = made.forecast(series, kept, order)[..., [order.index(one) for one in levels]]
         found = np.concatenate([found, np.repeat(found[:, -1:], horizon - kept, 1)], axis=1)
+        found = found[:, -horizon:]
         shape = (*past.prompt.shape[:2], horizon, len(levels))
         return np.asarray(found.reshape(shape))
 

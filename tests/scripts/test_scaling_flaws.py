@@ -167,6 +167,11 @@ def test_what_gets_no_request_is_not_looked_at() -> None:
     assert seen[0].tolist() == [[0.9], [0.5]]
 
 
+def test_where_gpus_are_counted_they_bound_the_start() -> None:
+    counted = AS_RELEASED.without("uncounted_gpus").scenario(TUESDAY, "reactive").scaling
+    assert counted is not None and counted.start == 10
+
+
 def test_unknown_flaws_are_refused() -> None:
     with pytest.raises(ValueError, match="no flaw 'slow'; there are: unequal_starts"):
         AS_RELEASED.without("slow")
