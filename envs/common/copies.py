@@ -27,9 +27,6 @@ class AnyCopy(Protocol):
     def observation(self) -> Observation:
         """What is observed now, in arrays of its own."""
 
-    def step_info(self) -> dict[str, Any]:
-        """The `info` of the last step."""
-
     def metrics(self) -> dict[str, float]:
         """Summary of the episode so far."""
 
@@ -194,48 +191,69 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         flags = np.empty((self._rows[1], self.num_envs), bool)
         some_ended = self._step_all(actions, values, flags)
         terminated, truncated, obeyed = flags[0], flags[1], flags[2]
-        stepped = np.logical_not(self._over)
+        stepped = ~self._over
         begin, self._ended = self._ended, []
         endings: dict[str, Any] = {}
         if some_ended:
-            self._ended = np.flatnonzero(terminated | truncated).tolist()
-            endings = self._endings()
+            over = terminated | truncated
+            self._ended = np.flatnonzero(over).tolist()
+            endings = self._endings(values, obeyed, over)
         if same_step and some_ended:
             begin, self._ended = self._ended, []
             values[1:, begin], obeyed[begin], stepped[begin] = 0.0, False, False
         starts = [(i, self._begin(i, {})) for i in begin]
         infos = self._infos(values, obeyed, stepped) if len(begin) < self.num_envs else {}
         infos |= endings
-        if starts and "dt" in infos:  # marks of the new episodes are of these two alone
-            infos["_dt"] = stepped.copy()
-            if self._mask is not None:
-                infos["_action_mask"] = infos["_dt"]
-        for i, info in starts:
-            infos = self._add_info(infos, info, i)
+        if starts:
+            self._add_starts(infos, starts, stepped)
         return self._given(), values[0], terminated, truncated, infos
 
-    def _endings(self) -> dict[str, Any]:
-        """Infos of the copies whose episodes just ended."""
-        infos: dict[str, Any] = {}
+    def _add_starts(
+        self, infos: dict[str, Any], starts: Sequence[tuple[int, dict[str, Any]]], stepped: Any
+    ) -> None:
+        """Add the infos of new episodes to those of the copies that took a step."""
+        if "dt" not in infos:  # no copy did
+            infos["dt"] = np.zeros(self.num_envs)
+            if self._mask is not None:
+                infos["action_mask"] = self._mask.copy()
+        # Durations and masks of a new episode are there already.
+        infos["_dt"] = known = stepped.copy()
+        if self._mask is not None:
+            infos["_action_mask"] = known
+        for i, info in starts:
+            known[i] = True
+            others = {key: info[key] for key in info if key not in ("dt", "action_mask")}
+            self._add_info(infos, others, i)
+
+    def _endings(
+        self, values: npt.NDArray[np.float64], obeyed: npt.NDArray[np.bool_], over: Any
+    ) -> dict[str, Any]:
+        """Infos of the copies whose episodes just ended.
+
+        Args:
+            values: What the step wrote.
+            obeyed: (num_envs,) whether each action was carried out.
+            over: (num_envs,) whether each episode just ended.
+        """
         metrics = []
         for i in self._ended:
             copy = self._copies[i]
             copy.check_clock()
             self._over[i] = copy.over = True
             metrics.append(copy.metrics())
-            if self.autoreset_mode is AutoresetMode.SAME_STEP:
-                info = {"final_obs": copy.observation(), "final_info": copy.step_info()}
-                infos = self._add_info(infos, info, i)
-        stacked = self._stacked(metrics)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP:
-            infos["final_info"] |= stacked
-            return infos
-        return stacked
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            return self._stacked(metrics, over)
+        last = np.full(self.num_envs, None, dtype=object)
+        for i in self._ended:
+            last[i] = self._copies[i].observation()
+        info = self._infos(np.where(over, values, 0.0), obeyed & over, over)
+        if self._mask is not None:
+            info["action_mask"][~over] = 0
+        info |= self._stacked(metrics, over)
+        return {"final_obs": last, "_final_obs": over, "final_info": info, "_final_info": over}
 
-    def _stacked(self, metrics: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-        """Infos with the summaries of the copies whose episodes just ended."""
-        mark = np.zeros(self.num_envs, bool)
-        mark[self._ended] = True
+    def _stacked(self, metrics: Sequence[Mapping[str, float]], mark: Any) -> dict[str, Any]:
+        """Infos with the summaries of the copies whose episodes just ended, which are marked."""
         values = np.zeros((len(metrics[0]), self.num_envs))
         values[:, self._ended] = np.array([list(each.values()) for each in metrics]).T
         named: dict[str, Any] = {}
@@ -291,31 +309,25 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         self, values: npt.NDArray[np.float64], obeyed: npt.NDArray[np.bool_], stepped: Any
     ) -> dict[str, Any]:
         """Infos of a step, with the marks of the copies that took it."""
+        infos: dict[str, Any] = {}
+        if self._counts:
+            infos["counts"] = counts = {}
+            infos["_counts"] = stepped
+            for name, mark, row in self._counts:
+                counts[name], counts[mark] = values[row], stepped
+        if self._mask is not None:
+            infos["action_mask"], infos["_action_mask"] = self._mask.copy(), stepped
         terms: dict[str, Any] = {}
-        for term, mark, row in self._terms:
-            terms[term], terms[mark] = values[row], stepped
+        for name, mark, row in self._terms:
+            terms[name], terms[mark] = values[row], stepped
         cost: dict[str, Any] = {}
         for name, mark, row in self._costs:
             cost[name], cost[mark] = values[row], stepped
-        counts: dict[str, Any] = {}
-        for name, mark, row in self._counts:
-            counts[name], counts[mark] = values[row], stepped
-        masks: dict[str, Any] = {"counts": counts, "_counts": stepped} if counts else {}
-        masks |= (
-            {}
-            if self._mask is None
-            else {"action_mask": self._mask.copy(), "_action_mask": stepped}
-        )
-        return masks | {
-            "dt": values[1],
-            "_dt": stepped,
-            "reward_terms": terms,
-            "_reward_terms": stepped,
-            "cost": cost,
-            "_cost": stepped,
-            "action_obeyed": obeyed,
-            "_action_obeyed": stepped,
-        }
+        infos["dt"], infos["_dt"] = values[1], stepped
+        infos["reward_terms"], infos["_reward_terms"] = terms, stepped
+        infos["cost"], infos["_cost"] = cost, stepped
+        infos["action_obeyed"], infos["_action_obeyed"] = obeyed, stepped
+        return infos
 
     def _reset_mask(self, mask: Any) -> npt.NDArray[np.bool_]:
         if mask is None:

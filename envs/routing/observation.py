@@ -53,30 +53,39 @@ _FUTURE_FACTOR = np.array([1.0 / f.scale for f in FUTURE_FEATURES])
 _FUTURE_HIGH = np.array([f.high for f in FUTURE_FEATURES])
 _HORIZONS_PS = np.array([round(h * PS_PER_S) for h in HORIZONS_S])
 _DAY_S = 86_400.0
-_LIVE_FEATURES = 12
-"""Features of an instance that change in an episode; its costs come after them."""
+
+
+@inlined
+def _bounded(value: float, f: int, factors: np.ndarray, highs: np.ndarray) -> float:
+    """Feature f as it is observed; a quantity is rounded to float32 before it is scaled."""
+    return min(np.float32(value) * factors[f], highs[f])
+
+
+@inlined
+def _feature(value: float, f: int) -> float:
+    """Feature f of an instance."""
+    return min(np.float32(value) * _INSTANCE_FACTOR[f], _INSTANCE_HIGH[f])
 
 
 @inlined
 def _observe_requests(e: Any, s: Any) -> None:
-    width = len(_REQUEST_FACTOR)
-    out, queue = _floats_at(e.requests_at, s.window * width), candidates(s)
+    width, queue = len(_REQUEST_FACTOR), candidates(s)
     for k in range(s.window):
-        at = k * width
-        r = queue[k]
-        for f in range(width):
-            out[at + f] = 0.0
+        out, r = _floats_at(e.requests_at + 4 * k * width, width), queue[k]
         if r < 0 or s.queued == 0:
+            for f in range(width):
+                out[f] = 0.0
             continue
         row = request(s, r)
-        out[at] = 1.0
-        out[at + 1] = row.prompt
-        out[at + 2] = row.predicted
-        out[at + 3] = e.prediction_sigma
-        out[at + 4] = row.tier
-        out[at + 5] = (s.now_ps - row.arrival_ps) / PS_PER_S
-        for f in range(width):
-            out[at + f] = min(out[at + f] * _REQUEST_FACTOR[f], _REQUEST_HIGH[f])
+        prompt, predicted, tier = row.prompt, row.predicted, row.tier
+        age_s = (s.now_ps - row.arrival_ps) / PS_PER_S
+        sigma = e.prediction_sigma
+        out[0] = 1.0
+        out[1] = _bounded(prompt, 1, _REQUEST_FACTOR, _REQUEST_HIGH)
+        out[2] = _bounded(predicted, 2, _REQUEST_FACTOR, _REQUEST_HIGH)
+        out[3] = _bounded(sigma, 3, _REQUEST_FACTOR, _REQUEST_HIGH)
+        out[4] = _bounded(tier, 4, _REQUEST_FACTOR, _REQUEST_HIGH)
+        out[5] = _bounded(age_s, 5, _REQUEST_FACTOR, _REQUEST_HIGH)
 
 
 @compiled
@@ -109,9 +118,7 @@ def _prefills_of(s: Any, i: int) -> int:
 @inlined
 def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     """Fill one row; returns the predicted request-seconds to come there, and its step time."""
-    width = len(_INSTANCE_FACTOR)
-    at = i * width
-    out, inst = _floats_at(e.instances_at, e.rows * width), seen_instance(s, i)
+    inst = seen_instance(s, i)
     decoding, prefilling, waiting = inst.decoding, inst.prefilling, inst.waiting
     done = 0
     if inst.stretch_batch > 0:
@@ -134,28 +141,28 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     step = step_ps / PS_PER_S  # a decode step with the decodes and KV that are there now
     used = context + inst.prefill_reserved
     work = growth + inst.waiting_predicted
-    free = False
-    if head >= 0 and waiting == 0 and decoding + prefilling < inst.max_num_seqs:
-        row = request(s, head)
-        fits = used + row.prompt + inst.watermark <= inst.kv_capacity
-        free = fits and view.holds(inst, row)
+    row = request(s, max(head, 0))
+    fits = used + row.prompt + inst.watermark <= inst.kv_capacity
+    slot = (waiting == 0) & (decoding + prefilling < inst.max_num_seqs)
+    free = (head >= 0) & slot & fits & view.holds(inst, row)
     kv, slots = 1.0 / inst.kv_capacity, 1.0 / inst.max_num_seqs
-    out[at] = waiting
-    out[at + 1] = inst.waiting_tokens * kv
-    out[at + 2] = inst.short * slots
-    out[at + 3] = (inst.medium - inst.short) * slots
-    out[at + 4] = (decoding - inst.medium) * slots
-    out[at + 5] = prefilling * slots
-    out[at + 6] = used * kv
-    out[at + 7] = (used + inst.waiting_tokens + work) * kv
-    out[at + 8] = work
-    out[at + 9] = earliest * step if decoding > 0 else 0.0
-    out[at + 10] = over / max(decoding, 1)
-    out[at + 11] = step
-    for f in range(_LIVE_FEATURES):
-        out[at + f] = min(out[at + f] * _INSTANCE_FACTOR[f], _INSTANCE_HIGH[f])
-    out[at + 14] = 1.0 if free else 0.0
-    out[at + 15] = 1.0 if decoding + prefilling + waiting == 0 else 0.0
+    waiting_tokens, short, medium = inst.waiting_tokens, inst.short, inst.medium
+    # All is read before anything is written: compiled code can't tell that the two don't overlap.
+    out = _floats_at(e.instances_at + 4 * i * len(_INSTANCE_FACTOR), len(_INSTANCE_FACTOR))
+    out[0] = _feature(waiting, 0)
+    out[1] = _feature(waiting_tokens * kv, 1)
+    out[2] = _feature(short * slots, 2)
+    out[3] = _feature((medium - short) * slots, 3)
+    out[4] = _feature((decoding - medium) * slots, 4)
+    out[5] = _feature(prefilling * slots, 5)
+    out[6] = _feature(used * kv, 6)
+    out[7] = _feature((used + waiting_tokens + work) * kv, 7)
+    out[8] = _feature(work, 8)
+    out[9] = _feature(earliest * step if decoding > 0 else 0.0, 9)
+    out[10] = _feature(over / max(decoding, 1), 10)
+    out[11] = _feature(step, 11)
+    out[14] = np.float32(free)
+    out[15] = np.float32(decoding + prefilling + waiting == 0)
     return step * work, step
 
 
@@ -163,16 +170,12 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
 def observe_engines(e: Any, s: Any) -> None:
     """Fill what does not change in an episode: the costs of each instance."""
     width = len(_INSTANCE_FACTOR)
-    out = _floats_at(e.instances_at, e.rows * width)
     for i in range(s.size):
-        inst = instance(s, i)
+        inst, out = instance(s, i), _floats_at(e.instances_at + 4 * i * width, width)
         thousand = min(1_000, inst.max_batched_tokens)
         prefill = table(s, inst.prefill_at + thousand) / PS_PER_S * 1_000.0 / thousand
-        at = i * width
-        out[at + 12] = table(s, inst.decode_at + 1) / PS_PER_S
-        out[at + 13] = prefill
-        for f in range(_LIVE_FEATURES, _LIVE_FEATURES + 2):
-            out[at + f] = min(out[at + f] * _INSTANCE_FACTOR[f], _INSTANCE_HIGH[f])
+        out[12] = _feature(table(s, inst.decode_at + 1) / PS_PER_S, 12)
+        out[13] = _feature(prefill, 13)
 
 
 @inlined
@@ -182,14 +185,14 @@ def _observe_fleet(e: Any, s: Any) -> None:
     if clock >= _DAY_S:
         clock %= _DAY_S
     angle = 2.0 * math.pi * clock / _DAY_S
-    out[0] = s.queued
-    out[1] = s.queued_tokens
-    out[2] = s.queued_predicted
-    out[3] = s.queued + s.at_instances
-    out[4] = math.sin(angle)
-    out[5] = math.cos(angle)
-    for f in range(len(_FLEET_FACTOR)):
-        out[f] = min(out[f] * _FLEET_FACTOR[f], _FLEET_HIGH[f])
+    queued, tokens, predicted = s.queued, s.queued_tokens, s.queued_predicted
+    system = queued + s.at_instances
+    out[0] = _bounded(queued, 0, _FLEET_FACTOR, _FLEET_HIGH)
+    out[1] = _bounded(tokens, 1, _FLEET_FACTOR, _FLEET_HIGH)
+    out[2] = _bounded(predicted, 2, _FLEET_FACTOR, _FLEET_HIGH)
+    out[3] = _bounded(system, 3, _FLEET_FACTOR, _FLEET_HIGH)
+    out[4] = _bounded(math.sin(angle), 4, _FLEET_FACTOR, _FLEET_HIGH)
+    out[5] = _bounded(math.cos(angle), 5, _FLEET_FACTOR, _FLEET_HIGH)
 
 
 @compiled

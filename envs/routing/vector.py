@@ -136,7 +136,9 @@ class RoutingVectorEnv(CopiesVectorEnv):
         values: npt.NDArray[np.float64],
         flags: npt.NDArray[np.bool_],
     ) -> bool:
-        done: bool = transition.step_all(self._address, actions, self._over, values, flags)
+        # The types are settled: `_checked` gives the actions, and the others are made by `step`.
+        step_all = transition.step_all.machine_code
+        done: bool = step_all(self._address, actions, self._over, values, flags)
         return done
 
     def _viewer(self) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envs.simulator import cache, gateway, queues, tenants
-from envs.simulator.batch import generated_at, leave_counts, turn_away
+from envs.simulator.batch import generated_at, join_service, leave_counts, turn_away
 from envs.simulator.jit import compiled, inlined
 from envs.simulator.judging import tell
 from envs.simulator.layout import (
@@ -133,7 +133,11 @@ def fits(s: Any, i: int, r: int, ahead: int) -> bool:
     in_service = inst.decoding + inst.prefilling
     if in_service >= inst.max_num_seqs:
         return False
-    own = row.prompt + row.generated
+    # The head is tested time and again, and its row may be far away.
+    if eng.tested != r:
+        eng.tested = r
+        eng.tested_tokens = row.prompt + row.generated
+    own = eng.tested_tokens
     if in_service == 0:
         return own <= inst.room
     limit = inst.kv_capacity - inst.watermark
@@ -169,6 +173,7 @@ def next_head(s: Any, i: int) -> int:
 @compiled
 def reject_at(s: Any, i: int, r: int, status: int) -> None:
     """Turn a request away that waits at instance i, in no queue."""
+    engine(s, i).tested = -1
     leave_counts(s, i, r)
     if s.gated == 1:
         note_turned_away(s, r)
@@ -261,7 +266,8 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     """Move the head of the waiting queue into prefill; `hit` of its tokens are cached."""
     inst, eng, row = instance(s, i), engine(s, i), request(s, r)
     queues.take(s, i, r)
-    fetch_request(s, eng.root)  # the next head
+    fetch_request(s, eng.front if eng.front >= 0 else eng.root)  # the next head
+    eng.tested = -1
     tokens = row.prompt + row.generated
     eng.queued -= 1
     leave_counts(s, i, r)
@@ -272,9 +278,8 @@ def admit_head(s: Any, i: int, r: int, hit: int) -> None:
     inst.prefill_reserved += tokens
     eng.taken += tokens
     running(s, i)[inst.decoding + inst.prefilling] = r
+    join_service(s, i, r)
     inst.prefilling += 1
-    eng.admitted += 1
-    row.key = eng.admitted
     s.cached_tokens += hit
     if row.admit_ps < 0:
         row.admit_ps = s.now_ps

@@ -133,6 +133,29 @@ def leave(s: Any, i: int, r: int, tokens: int, kept: int) -> None:
         tenants.count_out(s, i, r)
 
 
+@inlined
+def join_service(s: Any, i: int, r: int) -> None:
+    """Note that a request is the last one that instance i has admitted."""
+    eng, row = engine(s, i), request(s, r)
+    row.left, row.right = eng.latest, -1
+    if eng.latest >= 0:
+        request(s, eng.latest).right = r
+    eng.latest = r
+
+
+@inlined
+def leave_service(s: Any, i: int, r: int) -> None:
+    """Take a request out of the order of admission."""
+    row = request(s, r)
+    before, after = row.left, row.right
+    if after >= 0:
+        request(s, after).left = before
+    else:
+        engine(s, i).latest = before
+    if before >= 0:
+        request(s, before).right = after
+
+
 @compiled
 def _release(s: Any, r: int) -> None:
     """Have the next call of a closed-loop client sent."""
@@ -148,11 +171,12 @@ def _release(s: Any, r: int) -> None:
 
 @compiled
 def finish(s: Any, i: int, r: int) -> None:
-    """A request has its last token."""
-    row, tokens = request(s, r), output(s)[r]
+    """A request has its last token; what it has generated is up to date."""
+    row = request(s, r)
+    tokens = row.generated
+    leave_service(s, i, r)
     row.finish_ps = s.now_ps
     row.status = SERVED
-    row.generated = tokens
     s.served += 1
     s.at_instances -= 1
     s.generated_tokens += tokens

@@ -248,7 +248,7 @@ def _step_times(
 def _engines(fleet: Sequence[EngineConfig], schedulers: Sequence[Scheduler]) -> np.ndarray:
     size = len(fleet)
     engines = np.zeros(size + 4, ENGINE_DTYPE)
-    for name in ("root", "tail", "front", "line_root", "line_tail", "aside"):
+    for name in ("root", "tail", "front", "line_root", "line_tail", "aside", "latest", "tested"):
         engines[name] = -1
     for row, engine in zip(engines, fleet, strict=False):
         row["kind"] = engine.scheduler.queue_kind

@@ -169,6 +169,8 @@ def strip(s: Any, i: int) -> int:
     inst.context = 0
     inst.stretch_batch = 0
     eng.activity = IDLE
+    eng.latest = -1
+    eng.tested = -1
     eng.partial_done = 0
     eng.since_prefill = 0
     return first

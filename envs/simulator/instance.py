@@ -6,14 +6,21 @@ from typing import Any
 
 from envs.simulator import queues, tenants
 from envs.simulator.admission import overflows
-from envs.simulator.batch import end_decode, end_prefill, finish, join_counts, leave
+from envs.simulator.batch import (
+    end_decode,
+    end_prefill,
+    finish,
+    join_counts,
+    leave,
+    leave_service,
+)
 from envs.simulator.jit import compiled
 from envs.simulator.layout import DECODE, IDLE
 from envs.simulator.memory import (
     engine,
+    fetch_request,
     finish_iteration,
     instance,
-    output,
     request,
     running,
     scheduler_row,
@@ -24,6 +31,9 @@ from envs.simulator.memory import (
 def end_stretch(s: Any, i: int) -> None:
     """End the planned iterations of instance i at the clock's time."""
     inst, eng = instance(s, i), engine(s, i)
+    fetch_request(s, eng.front if eng.front >= 0 else eng.root)  # what waits for room
+    fetch_request(s, running(s, i)[0])  # what may have finished
+    fetch_request(s, running(s, i)[min(inst.decoding, s.slots - 1)])  # what may be prefilled
     served = s.served
     if s.counted == 1 and inst.stretch_batch > 0:
         tenants.post(s, i, eng.planned)
@@ -40,7 +50,9 @@ def end_stretch(s: Any, i: int) -> None:
         end_prefill(s, i)
     while inst.decoding > 0 and finish_iteration(s, i)[0] == inst.iteration:
         r = running(s, i)[0]
-        inst.context -= request(s, r).prompt + output(s)[r]
+        row = request(s, r)
+        row.generated = inst.iteration - row.base
+        inst.context -= row.prompt + row.generated
         end_decode(s, i, 0)
         finish(s, i, r)
     if s.counted == 1 and s.served > served and scheduler_row(s, eng.scheduler).overcharge == 1:
@@ -62,17 +74,15 @@ def _preempt_latest(s: Any, i: int) -> None:
         leave(s, i, r, row.prompt + row.generated, eng.partial_done)
         eng.partial_done = 0
     else:
-        place, latest = 0, request(s, requests[0]).key
-        for j in range(1, inst.decoding):
-            key = request(s, requests[j]).key
-            if key > latest:
-                place, latest = j, key
-        r = requests[place]
+        r, place = eng.latest, 0
+        for j in range(inst.decoding):
+            place = j if requests[j] == r else place
         row = request(s, r)
         row.generated = inst.iteration - row.base
         inst.context -= row.prompt + row.generated
         end_decode(s, i, place)
         leave(s, i, r, row.prompt + row.generated, row.prompt + row.generated)
+    leave_service(s, i, r)
     row.preemptions += 1
     s.preemptions += 1
     eng.shortfall = 1

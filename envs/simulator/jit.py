@@ -124,6 +124,14 @@ class EntryPoint:
         """The compiled function."""
         return compile_function(self.function, self.signature)
 
+    @cached_property
+    def machine_code(self) -> Any:
+        """The function without a look at the types of its arguments: for what is called often.
+
+        They must be those of the signature, in the same order and memory layout.
+        """
+        return next(iter(self.compiled.overloads.values())).entry_point
+
     def __call__(self, *args: Any) -> Any:
         """Call the compiled function."""
         return self.compiled(*args)

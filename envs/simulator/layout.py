@@ -121,13 +121,15 @@ ENGINE_DTYPE = _aligned(
         ("activity", "i4"),
         ("planned", "i8"),  # iterations of the current stretch
         ("pending", "i4"),  # 1 while the instance waits to plan at the present instant
-        ("admitted", "i8"),  # admissions so far; orders the requests in service
+        ("latest", "i4"),  # the request in service that was admitted last, -1 = none
         ("partial_done", "i4"),  # tokens prefilled of the last request in prefill
         ("partial_after", "i4"),  # the same at the end of the stretch; 0 when it completes
         ("decode_steps", "i4"),  # decode iterations between prefills (SLORA)
         ("since_prefill", "i8"),  # decode iterations since the last prefill iteration
         # Admission.
         ("admission", "i4"),
+        ("tested", "i4"),  # the waiting request that was tested last, -1 = none
+        ("tested_tokens", "i8"),  # what it will prefill
         ("shortfall", "i8"),  # iterations before which the head that failed can't be admitted
         ("block", "i4"),  # tokens of a KV block
         ("adapter_tokens", "i4"),
@@ -154,14 +156,15 @@ REQUEST_DTYPE = _aligned(
         ("admit_ps", "i8"),
         ("first_token_ps", "i8"),
         ("finish_ps", "i8"),
-        ("key", "i8"),  # position in a queue; number of the admission while in service
+        ("key", "i8"),  # position in a queue
         ("base", "i8"),  # in decode: instance iteration minus tokens generated
         ("prompt", "i4"),
         ("predicted", "i4"),  # predicted output tokens
         ("generated", "i4"),  # while not in decode
         ("preemptions", "i4"),
         ("failures", "i4"),  # instances that failed under it
-        ("left", "i4"),  # links of the queue that holds the request
+        # Links of the queue that holds the request; in service, those admitted before and after.
+        ("left", "i4"),
         ("right", "i4"),
         ("instance", "i4"),
         ("overrun_tokens", "i2"),  # predicted to remain once the prediction is outlived

@@ -58,6 +58,21 @@ def record_at(dtype: np.dtype) -> Any:
     return row
 
 
+def words_at(array: types.Array) -> Any:
+    """Build `(address) -> borrowed array` for a one-dimensional array type, of unstated length.
+
+    Its length reads 0, so that an index must not be negative, and compiled code has nothing to
+    add to one that is: that is a few instructions at every access.
+    """
+    view = array_at(array)
+
+    @inlined
+    def words(address: int) -> np.ndarray:
+        return view(address, 0)
+
+    return words
+
+
 def array_at(array: types.Array) -> Any:
     """Build `(address, *shape) -> borrowed array` for a C-ordered array type."""
     rank = array.ndim
@@ -125,10 +140,11 @@ _pool_at = record_at(POOL_DTYPE)
 _backlog_at = record_at(BACKLOG_DTYPE)
 _instances_at = array_at(INSTANCES)
 _requests_at = array_at(REQUESTS)
-_int32_at = array_at(INT32_1D)
+_int32_at = words_at(INT32_1D)
 _int32_plane_at = array_at(INT32_2D)
-_int64_at = array_at(INT64_1D)
-_int8_at = array_at(types.Array(types.int8, 1, "C"))
+_int64_at = words_at(INT64_1D)
+_candidates_at = array_at(INT64_1D)
+_int8_at = words_at(types.Array(types.int8, 1, "C"))
 
 
 @compiled
@@ -181,55 +197,55 @@ def all_running(s: Any) -> np.ndarray:
 @compiled
 def output(s: Any) -> np.ndarray:
     """The (R,) true output tokens."""
-    return _int32_at(s.output_at, s.count)
+    return _int32_at(s.output_at)
 
 
 @compiled
 def running(s: Any, i: int) -> np.ndarray:
     """The (S,) requests in service at instance i: decodes as a heap, then prefills."""
-    return _int32_at(s.running_at + 4 * i * s.slots, s.slots)
+    return _int32_at(s.running_at + 4 * i * s.slots)
 
 
 @compiled
 def finish_iteration(s: Any, i: int) -> np.ndarray:
     """The (S,) finish iterations of the decodes of instance i, beside `running`."""
-    return _int64_at(s.finish_iteration_at + 8 * i * s.slots, s.slots)
+    return _int64_at(s.finish_iteration_at + 8 * i * s.slots)
 
 
 @compiled
 def outlived(s: Any, i: int) -> np.ndarray:
     """The (S,) iterations at which the decodes of instance i outlive their predictions."""
-    return _int64_at(s.outlived_at + 8 * i * s.slots, s.slots)
+    return _int64_at(s.outlived_at + 8 * i * s.slots)
 
 
 @compiled
 def event_ps(s: Any) -> np.ndarray:
     """The (P,) next event of each instance."""
-    return _int64_at(s.event_ps_at, s.leaves)
+    return _int64_at(s.event_ps_at)
 
 
 @compiled
 def winner(s: Any) -> np.ndarray:
     """The (P,) tournament over `event_ps`."""
-    return _int64_at(s.winner_at, s.leaves)
+    return _int64_at(s.winner_at)
 
 
 @compiled
 def pending(s: Any) -> np.ndarray:
     """The (N,) instances that plan at this instant."""
-    return _int64_at(s.pending_at, s.size)
+    return _int64_at(s.pending_at)
 
 
 @compiled
 def table(s: Any, offset: int) -> int:
     """A step time."""
-    return _int64_at(s.tables_at, offset + 1)[offset]
+    return _int64_at(s.tables_at)[offset]
 
 
 @compiled
 def candidates(s: Any) -> np.ndarray:
     """The (window,) head of the router queue."""
-    return _int64_at(s.candidates_at, s.window)
+    return _candidates_at(s.candidates_at, s.window)
 
 
 @compiled
@@ -283,13 +299,13 @@ def backlog(s: Any) -> Any:
 @compiled
 def network_ps(s: Any, source: int, target: int) -> int:
     """Time that a request of one region takes to an instance of another."""
-    return _int64_at(s.network_ps_at, s.region_count**2)[source * s.region_count + target]
+    return _int64_at(s.network_ps_at)[source * s.region_count + target]
 
 
 @compiled
 def room_of(s: Any, model: int, tier: int) -> int:
     """Tokens of the largest request of a model and tier that the fleet as given can hold."""
-    return _int64_at(s.rooms_at, (model + 1) * TIERS + tier + 1)[(model + 1) * TIERS + tier]
+    return _int64_at(s.rooms_at)[(model + 1) * TIERS + tier]
 
 
 @compiled
@@ -301,7 +317,7 @@ def line(s: Any, i: int, t: int) -> Any:
 @compiled
 def active(s: Any, i: int) -> np.ndarray:
     """The (T,) tenants with a request in the queue of instance i, which is kept BY_TENANT."""
-    return _int32_at(s.active_at + 4 * i * s.tenant_count, s.tenant_count)
+    return _int32_at(s.active_at + 4 * i * s.tenant_count)
 
 
 @compiled
@@ -325,25 +341,25 @@ def outage(s: Any, k: int) -> Any:
 @compiled
 def entries(s: Any, t: int) -> np.ndarray:
     """The (limit,) times at which tenant t was let in, a ring."""
-    return _int64_at(s.entries_at + 8 * t * s.limit, s.limit)
+    return _int64_at(s.entries_at + 8 * t * s.limit)
 
 
 @compiled
 def killed(s: Any, interaction: int) -> np.ndarray:
     """Whether an interaction lost a call, (1,)."""
-    return _int8_at(s.killed_at + interaction, 1)
+    return _int8_at(s.killed_at + interaction)
 
 
 @compiled
 def ended(s: Any) -> np.ndarray:
     """The (N,) instances whose ingress opens at this instant."""
-    return _int64_at(s.ended_at, s.size)
+    return _int64_at(s.ended_at)
 
 
 @compiled
 def scratch(s: Any) -> np.ndarray:
     """Room for one number a slot and one more."""
-    return _int64_at(s.scratch_at, s.slots + 1)
+    return _int64_at(s.scratch_at)
 
 
 @compiled
@@ -382,13 +398,13 @@ def seen_instance(s: Any, i: int) -> Any:
 def seen_running_at(s: Any, i: int) -> np.ndarray:
     """The (S,) requests in service at instance i as the router sees them."""
     if s.poll_ps > 0:
-        return _int32_at(s.seen_running_at + 4 * i * s.slots, s.slots)
-    return _int32_at(s.running_at + 4 * i * s.slots, s.slots)
+        return _int32_at(s.seen_running_at + 4 * i * s.slots)
+    return _int32_at(s.running_at + 4 * i * s.slots)
 
 
 @compiled
 def seen_outlived(s: Any, i: int) -> np.ndarray:
     """The (S,) `outlived` of instance i as the router sees it."""
     if s.poll_ps > 0:
-        return _int64_at(s.seen_outlived_at + 8 * i * s.slots, s.slots)
-    return _int64_at(s.outlived_at + 8 * i * s.slots, s.slots)
+        return _int64_at(s.seen_outlived_at + 8 * i * s.slots)
+    return _int64_at(s.outlived_at + 8 * i * s.slots)

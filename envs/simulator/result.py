@@ -11,6 +11,7 @@ import pandas as pd
 
 from envs.simulator.config import EngineConfig
 from envs.simulator.layout import PS_PER_S, SERVED, STATUS_TEXT
+from envs.simulator.measures import measure
 from envs.simulator.state import State
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def percentiles(values: np.ndarray, percents: Sequence[float]) -> list[float]:
         place = last * (percent / 100.0)
         below = int(place)
         share = place - below
-        low, high = float(ordered[below]), float(ordered[min(below + 1, last)])
+        low, high = ordered.item(below), ordered.item(min(below + 1, last))
         # From the nearer end, as NumPy does.
         gap = high - low
         marks.append(low + gap * share if share < 0.5 else high - gap * (1.0 - share))
@@ -119,7 +120,8 @@ class Result:
 
 def counters_of(state: State) -> dict[str, float]:
     """Totals of a run by the names of `Result.summary`."""
-    clock, instances = state.head[0], state.arrays["instances"]
+    instances = state.arrays["instances"]
+    clock = dict(zip(state.head.dtype.names or (), state.head.item(), strict=True))
     return {
         "arrived": float(clock["arrived"]),
         "served": float(clock["served"]),
@@ -165,27 +167,50 @@ def summary_of(
     counters: dict[str, float],
 ) -> dict[str, float]:
     """What `Result.summary` gives, from rows with the fields of `Result.requests`."""
+    times = latencies_of(requests, table)
+    times["tbt_s"] = times["tbt_s"][~np.isnan(times["tbt_s"])]
+    served = _served(requests)
+    output = int(np.asarray(table.output_tokens)[served].sum())
+    prompt = int(np.asarray(table.prompt_tokens)[served].sum())
+    return _summary(counters, times, _makespan_s(requests), prompt, output, fleet)
+
+
+def summary_of_state(state: State, fleet: Sequence[EngineConfig]) -> tuple[dict[str, float], int]:
+    """What `Result.summary` gives, and the most tokens of a request that was admitted.
+
+    It is taken from the rows of the kernel in one look, without a copy of them.
+    """
+    times, totals = measure(state.arrays["requests"], state.arrays["output"])
+    makespan = float(max(totals["last_ps"], totals["first_ps"]) - totals["first_ps"]) / PS_PER_S
+    prompt, output = totals["prompt"], totals["output"]
+    summary = _summary(counters_of(state), times, makespan, prompt, output, fleet)
+    return summary, totals["longest"]
+
+
+def _summary(
+    counters: dict[str, float],
+    times: dict[str, np.ndarray],
+    makespan_s: float,
+    prompt: int,
+    output: int,
+    fleet: Sequence[EngineConfig],
+) -> dict[str, float]:
+    """Put a summary together; latencies are without NaN, tokens those of the served requests."""
     out = dict(counters)
     out["unfinished"] = counters["arrived"] - counters["served"] - counters["rejected"]
-    makespan = _makespan_s(requests)
-    out["makespan_s"] = makespan
-    for name, values in latencies_of(requests, table).items():
-        if name == "tbt_s":
-            values = values[~np.isnan(values)]
+    out["makespan_s"] = makespan_s
+    for name, values in times.items():
         count = len(values)
         out[f"{name[:-2]}_mean_s"] = float(values.sum()) / count if count else float("nan")
         marks = percentiles(values, _PERCENTILES) if count else [float("nan")] * 4
         for mark, value in zip(_PERCENTILES, marks, strict=True):
             out[f"{name[:-2]}_p{mark}_s"] = value
-    served = _served(requests)
-    output = float(np.asarray(table.output_tokens)[served].sum())
-    prompt = float(np.asarray(table.prompt_tokens)[served].sum())
-    rate = 1.0 / makespan if makespan > 0 else float("nan")
-    out["output_tokens_per_s"] = output * rate
-    out["prompt_tokens_per_s"] = prompt * rate
+    rate = 1.0 / makespan_s if makespan_s > 0 else float("nan")
+    out["output_tokens_per_s"] = float(output) * rate
+    out["prompt_tokens_per_s"] = float(prompt) * rate
     out["goodput_tokens_per_s"] = counters["good_tokens"] * rate
     out["slo_attainment"] = counters["good_requests"] / max(counters["arrived"], 1.0)
-    hours = makespan / 3600.0
+    hours = makespan_s / 3600.0
     out["gpu_hours"] = hours * sum(engine.gpus for engine in fleet)
     out["dollars"] = hours * sum(engine.price_per_hour for engine in fleet)
     return out

@@ -22,7 +22,7 @@ from envs.simulator.config import (
 from envs.simulator.gate import Gate, Retry
 from envs.simulator.layout import PS_PER_S, ROUTE
 from envs.simulator.policy import RoutingPolicy
-from envs.simulator.result import Result, counters_of, summary_of
+from envs.simulator.result import Result, summary_of_state
 from envs.simulator.state import PATTERN, State
 
 if TYPE_CHECKING:
@@ -274,18 +274,24 @@ class Simulation:
 
     def summary(self) -> dict[str, float]:
         """`result().summary()`, without a copy of the requests."""
-        self.check_ranges()
-        requests = self.state.arrays["requests"]
-        return summary_of(requests, self.table, self.fleet, counters_of(self.state))
+        summary, longest = summary_of_state(self.state, self.fleet)
+        self._check_ranges(longest)
+        return summary
 
     def check_ranges(self) -> None:
         """Warn once of use outside a cost model's fitted range."""
         requests = self.state.arrays["requests"]
         admitted = requests["admit_ps"] >= 0
-        most = int(((requests["prompt"] + requests["generated"]) * admitted).max(initial=0))
-        for i, row in enumerate(self.state.arrays["engines"][: len(self.fleet)]):
-            cost = self.serving(i).cost
-            cost.check_range(int(row["most_decoding"]), int(row["most_prefill"]), most)
+        self._check_ranges(
+            int(((requests["prompt"] + requests["generated"]) * admitted).max(initial=0))
+        )
+
+    def _check_ranges(self, longest: int) -> None:
+        """`check_ranges`, given the most tokens of a request that was admitted."""
+        engines = self.state.arrays["engines"][: len(self.fleet)]
+        batches, prefills = engines["most_decoding"].tolist(), engines["most_prefill"].tolist()
+        for i, (batch, prefill) in enumerate(zip(batches, prefills, strict=True)):
+            self.serving(i).cost.check_range(batch, prefill, longest)
 
     def serving(self, i: int) -> EngineConfig:
         """Configuration that instance i has now: its own, unless it was converted to another's."""

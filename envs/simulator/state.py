@@ -212,7 +212,10 @@ def _check_indices(saved: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray
     gated = int(head["gated"][0])
     in_service = instances["decoding"] + instances["prefilling"]
     requests = (
-        *(engines[name] for name in ("tail", "front", "line_root", "line_tail")),
+        *(
+            engines[name]
+            for name in ("tail", "front", "line_root", "line_tail", "latest", "tested")
+        ),
         engines["root"][~by_tenant],
         *(saved["requests"][name] for name in ("left", "right")),
         *(saved["lines"][name] for name in ("root", "tail")),

@@ -245,7 +245,7 @@ def _joined(state: State, alive: np.ndarray, fresh: State) -> State:
     arrays["requests"] = np.concatenate([kept, new])
     arrays["output"] = np.concatenate([arrays["output"][alive], fresh.arrays["output"]])
     engines = arrays["engines"]
-    for name in ("root", "tail", "front", "line_root", "line_tail"):
+    for name in ("root", "tail", "front", "line_root", "line_tail", "latest", "tested"):
         engines[name] = moved(engines[name])
     assert engines["kind"].max() <= KEYED
     arrays["running"] = moved(arrays["running"]).astype(np.int32)

@@ -41,15 +41,16 @@ def load(instances: np.ndarray, i: int) -> int:
 @inlined
 def serves(row: Any, request: Any) -> bool:
     """Whether an instance serves the model and tier of a request, by their rows."""
-    if row.model >= 0 and request.model >= 0 and row.model != request.model:
-        return False
-    return row.lane == ANY_TIER or (row.lane == BATCH) == (request.tier == LAST_TIER)
+    # Not `and`: which part fails can't be foreseen, and a wrong guess costs more than all parts.
+    model = (row.model < 0) | (request.model < 0) | (row.model == request.model)
+    tier = (row.lane == ANY_TIER) | ((row.lane == BATCH) == (request.tier == LAST_TIER))
+    return bool(model & tier)
 
 
 @inlined
 def holds(row: Any, request: Any) -> bool:
     """`can_hold` of the rows of an instance and a request."""
-    return request.prompt <= row.room and row.down == 0 and serves(row, request)
+    return (request.prompt <= row.room) & (row.down == 0) & serves(row, request)
 
 
 @compiled

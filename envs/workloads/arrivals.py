@@ -26,7 +26,9 @@ def poisson(rate: float, n: int, rng: Rng) -> Times:
         ValueError: `rate` or `n` is not positive and finite (so for every process here).
     """
     _check(rate, n)
-    return np.cumsum(rng.exponential(1.0 / rate, n))
+    gaps = rng.standard_exponential(n)
+    gaps *= 1.0 / rate
+    return np.cumsum(gaps, out=gaps)
 
 
 def gamma(rate: float, n: int, rng: Rng, cv: float = 2.0) -> Times:

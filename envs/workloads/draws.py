@@ -32,8 +32,9 @@ def choice(rng: np.random.Generator, shares: Floats, n: int) -> Bytes:
     """`rng.choice(len(shares), n, p=shares / shares.sum())`, for at most 256 shares."""
     edges = np.cumsum(shares / shares.sum())
     drawn = rng.random(n)
-    which = np.zeros(n, np.uint8)
+    which, beyond = np.zeros(n, np.uint8), np.empty(n, bool)
     # To compare all with each of a few edges is faster than to search for each one's place.
     for edge in edges[:-1] / edges[-1]:
-        which += drawn >= edge
+        np.greater_equal(drawn, edge, out=beyond)
+        which += beyond.view(np.uint8)  # as numbers, or each would be converted on its own
     return which

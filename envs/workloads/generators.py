@@ -87,15 +87,16 @@ def router_mix(
         ValueError: A parameter is out of range.
     """
     rng = np.random.default_rng(seed)
-    which = choice(rng, _SHARES, n)
+    task = choice(rng, _SHARES, n)
+    which = task.astype(np.intp)  # once, or each look-up would do it
     prompt = lognormal(rng, _PROMPT_LOG_MEAN[which], PROMPT_LOG_SIGMA, n)
     output = lognormal(rng, _LOG_MEAN[which], _LOG_SIGMA[which], n)
     return RequestTable.from_columns(
         arrival_s=frozen(arrival_times(arrivals, rate, n, rng, **process)),
-        prompt_tokens=_whole(np.rint(prompt), max_prompt_tokens),
+        prompt_tokens=_whole(np.rint(prompt, out=prompt), max_prompt_tokens),
         # Rounded up, so that exactly the lognormal's share lies above the heavy threshold.
-        output_tokens=_whole(np.ceil(output), max_output_tokens),
-        application=Labels(which.astype(np.int32), _NAMES),
+        output_tokens=_whole(np.ceil(output, out=output), max_output_tokens),
+        application=Labels(task.astype(np.int32), _NAMES),
         source=f"router paper mix, {n} requests, {arrivals} {rate:g}/s, seed {seed}",
     )
 

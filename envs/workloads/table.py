@@ -219,8 +219,11 @@ class RequestTable:
             else:
                 noise = rng.uniform(1.0 - spread, 1.0 + spread, len(self))
             limit = COLUMNS["predicted_output_tokens"].high
-            rounded = np.rint(predicted * noise)
-            predicted = np.minimum(np.maximum(rounded, 1), limit).astype(np.int64)
+            noise *= predicted
+            np.rint(noise, out=noise)
+            np.maximum(noise, 1, out=noise)
+            np.minimum(noise, limit, out=noise)
+            predicted = noise.astype(np.int64)
         # Within the limits of the column, and the other columns have been checked.
         columns = self._columns | {"predicted_output_tokens": frozen(predicted)}
         return RequestTable(columns, self.source)

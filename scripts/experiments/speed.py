@@ -134,8 +134,8 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
     """Decisions per second of the vector environment, alone in compiled code and as a whole.
 
     Actions are drawn beforehand. The whole is `step` with its arrays, infos and the resets of
-    ended episodes; between resets is the same from fresh episodes of which none ends, and the
-    compiled part the one call in it that steps all copies.
+    ended episodes, in the step that ends them; between resets is the same from fresh episodes of
+    which none ends, and the compiled part the one call in it that steps all copies.
 
     Args:
         copies: Copies of the environment.
@@ -149,7 +149,7 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
     from envs.routing.layout import STEP_FLAGS, STEP_VALUES
     from envs.routing.vector import RoutingVectorEnv
 
-    env = RoutingVectorEnv(copies, scenario="router-kv6k-rate9")
+    env = RoutingVectorEnv(copies, scenario="router-kv6k-rate9", autoreset_mode="SameStep")
     actions = np.random.default_rng(seed).integers(0, 4, (steps, copies))
     values, flags = np.empty((len(STEP_VALUES), copies)), np.empty((len(STEP_FLAGS), copies), bool)
     alone, between, whole = [], [], []
@@ -170,7 +170,7 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
         between.append(actions.size / (time.perf_counter() - start))
     env.reset(seed=seed)
     for _ in range(rounds):
-        # As many steps as let every copy end some episodes, of 2,000 requests each.
+        # As many steps as let every copy end some episodes, of 3,000 requests each.
         start = time.perf_counter()
         for _ in range(4):
             for chosen in actions:
