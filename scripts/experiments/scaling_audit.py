@@ -23,7 +23,7 @@ from scripts.experiments.scaling_runs import (
 )
 from scripts.experiments.store import Record, Store
 
-SCENARIO = "scaling-tuesday"
+SCENARIO = "scaling-corrected"
 MODEL = "Llama-2-70B"
 """Model A of the paper, on which its figures are."""
 PLANNED = ("lt_i", "lt_u", "lt_ua")
@@ -184,7 +184,9 @@ def _key(scenario: Scenario, scaler: Scaler) -> str:
     about = scaler.identity() | {"flaws": None}
     seen = scaler.name in LADDER or scaler.name == "siloed"
     more = [
-        flaws.scenario(scenario, scaler.name).model_dump(mode="json", exclude={"name"}),
+        flaws.divided(flaws.scenario(scenario, scaler.name), scaler.name).model_dump(
+            mode="json", exclude={"name"}
+        ),
         flaws.early_niw,
         flaws.arrivals_only and seen,
         flaws.bin_s if scaler.plans or scaler.name == "chiron" else None,

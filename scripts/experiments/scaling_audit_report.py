@@ -11,6 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 import yaml
 
+from scripts.common import counted
 from scripts.common import table as text_table
 from scripts.experiments.metrics import number
 from scripts.experiments.page import Cell, facts, figure, page, table
@@ -23,7 +24,7 @@ from scripts.experiments.statistics import FEWEST_SEEDS, Estimate
 from scripts.experiments.store import Store
 
 TITLE = "SageServe: as released, as published, corrected"
-_CLAIMS = ("form", "claim", "paper", "accepted", "here", "survives")
+_CLAIMS = ("form", "claim", "survives", "paper", "accepted", "here")
 _LADDER = (
     *("variant", "Reactive inst-h", *(NAMES[name] for name in PLANNED)),
     *(f"p90 TTFT {NAMES[name]}" for name in LADDER),
@@ -41,7 +42,7 @@ def audit_text(claims: Sequence[Claim], ladders: Sequence[Ladder]) -> str:
 
 def _claim(one: Claim) -> list[str]:
     survives = {True: "yes", False: "no", None: "not measured"}[one.survives]
-    return [one.form, one.claim, one.paper, one.band, one.ours, survives]
+    return [one.form, one.claim, survives, one.paper, one.band, one.ours]
 
 
 def _ladder(one: Ladder) -> list[str]:
@@ -65,7 +66,7 @@ def write_audit(
     intervals = (
         f"95% bootstrap over {seeds} seeds, paired"
         if seeds >= FEWEST_SEEDS
-        else f"none: {seeds} seeds are too few (at least {FEWEST_SEEDS})"
+        else f"none: {counted(seeds, 'seed')}, and at least {FEWEST_SEEDS} are needed"
     )
     pairs = [
         ("source", "SageServe, arXiv:2502.14617, and what its public simulator computes"),

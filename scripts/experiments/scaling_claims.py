@@ -130,7 +130,8 @@ class Findings:
         return [
             self.ladder(variant, scenario)
             for variant in variants()
-            if (scenario, variant.label(REFERENCE), self.seeds[0]) in self.at
+            if all((scenario, variant.label(REFERENCE), seed) in self.at for seed in self.seeds)
+            and self.seeds
         ]
 
 
@@ -255,7 +256,7 @@ def _bursts(found: Findings) -> list[Claim]:
         )
         by = {name: one.mean for name, one in zip(LADDER, means, strict=True) if name != REFERENCE}
         told = ", ".join(f"{NAMES[name]} {minutes:.1f}" for name, minutes in by.items())
-        first = min(by.values()) == by["lt_ua"] < max(by.values())
+        first = by["lt_ua"] < min(by["lt_i"], by["lt_u"])
         out.append(
             Claim(
                 form, "minutes to below half of A's KV after a burst", "LT-UA 12 to 15, first",

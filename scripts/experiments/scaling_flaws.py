@@ -17,6 +17,7 @@ from baselines.scaling.formulation import CORRECTED
 from baselines.scaling.strategies.base import Strategy
 from baselines.scaling.strategies.catalogue import strategies
 from baselines.scaling.strategies.long_term import LongTerm
+from baselines.scaling.strategies.setting import lanes
 from baselines.scaling.strategies.thresholds import Thresholds
 from envs.hardware.sageserve import KV_TOKENS, engine_group
 from envs.scaling.build import scaling_of
@@ -54,6 +55,9 @@ class Flaws:
     free_draining: bool = _flaw("what drains counts as donated at once", "2.6")
     early_niw: bool = _flaw("NIW is released when its 256 s of trace are read, not sent", "8 #6")
     niw_unserved: bool = _flaw("Siloed and Chiron never serve NIW", "8 #7")
+    floor_of_each_pool: bool = _flaw(
+        "Siloed and Chiron keep 2 instances of each of their pools where one pool keeps 2", "6.4"
+    )
     inverted_niw: bool = _flaw("NIW: 1 is released below 50 % of KV, 2 below 60 %", "2.3")
     low_thresholds: bool = _flaw("scales above 50 % and below 25 % of KV, not 70 and 30 %", "2.5")
     released_rules: bool = _flaw(
@@ -155,6 +159,24 @@ class Flaws:
         terms = self._terms(scaling_of(scenario), name, scenario.fleet)
         return scenario.model_copy(update={"fleet": fleet, "scaling": terms})
 
+    def divided(self, scenario: Scenario, name: str) -> Scenario:
+        """The scenario in the lanes of a strategy."""
+        found = lanes(scenario, strategies()[name].lanes)
+        if found is scenario or not self.floor_of_each_pool:
+            return found
+        whole, terms = scaling_of(scenario).floor, scaling_of(found)
+        floors = terms.floor if isinstance(terms.floor, dict) else {}
+        floor = {
+            pool: whole if isinstance(whole, int) else whole.get(pool.partition("/")[0], 0)
+            for pool in floors
+        }
+        start = {
+            pool: max(count, floor[pool])
+            for pool, count in (terms.start if isinstance(terms.start, dict) else {}).items()
+        }
+        changed = terms.model_copy(update={"floor": floor, "start": start})
+        return found.model_copy(update={"scaling": changed})
+
     def _group(self, group: EngineGroup) -> EngineGroup:
         model, given = group.serves or "", dict[str, Any]()
         if model not in KV_TOKENS["released"]:
@@ -171,7 +193,8 @@ class Flaws:
         planned = issubclass(kind, LongTerm)
         if self.unequal_starts:
             places = min(group.count for group in fleet.groups.values())
-            given["start"] = max(1, round(PLANNED_START * places)) if planned else places
+            start = max(1, round(PLANNED_START * places)) if planned else places
+            given["start"] = start if self.uncounted_gpus else min(start, _held(scaling, fleet))
         if self.no_cold_start:
             given["delays"] = DelayTerms(**dict.fromkeys(DelayTerms.model_fields, 0.0))
         if self.free_draining:
@@ -211,6 +234,13 @@ class Flaws:
         """What scales: the strategy, which may see only part of the fleet."""
         seen = self.arrivals_only and isinstance(strategy, Thresholds)
         return OnArrivals(strategy) if seen else strategy
+
+
+def _held(scaling: Scaling, fleet: Fleet) -> int:
+    """Instances of every model that the smallest quota of a region holds at once."""
+    each = sum(group.engines(key)[0].gpus for key, group in fleet.groups.items())
+    quotas = [one.quota for one in scaling.regions.values() if one.quota is not None]
+    return min(quotas) // each if quotas else 1_000_000
 
 
 def _taken(column: Any, order: Any) -> Any:

@@ -84,14 +84,13 @@ class TrafficForecast:
         series = self._series(past)
         made = self._model(series, horizon)
         order = sorted(set(levels))
-        kept = horizon
-        if self.oracle:
-            # Nobody knows what comes after the end: the last known day comes again.
-            kept = min(horizon, self._end - series.bins)
-        if kept < 1:
-            raise ValueError(f"{self.name} was asked for a time after the episode")
-        found = made.forecast(series, kept, order)[..., [order.index(one) for one in levels]]
+        # Nobody knows what comes after the end of the future: it stays as it was last.
+        kept = min(horizon, self._end - series.bins) if self.oracle else horizon
+        found = np.repeat(series.values[:, -1:, None], len(levels), axis=2)
+        if kept > 0:
+            found = made.forecast(series, kept, order)[..., [order.index(one) for one in levels]]
         found = np.concatenate([found, np.repeat(found[:, -1:], horizon - kept, 1)], axis=1)
+        found = found[:, -horizon:]
         shape = (*past.prompt.shape[:2], horizon, len(levels))
         return np.asarray(found.reshape(shape))
 
@@ -159,13 +158,13 @@ class TrafficForecast:
         actual = history.followed_by(episode).tokens.sum(axis=(0, 1))
         hour = max(1, round(3_600.0 / history.bin_s))
         origins = range(history.bins, len(actual), hour)
-        paths = [self.asked[at].sum(axis=(0, 1))[:hour] for at in origins if at in self.asked]
-        if not paths:
+        known = [at for at in origins if at in self.asked and at + hour <= len(actual)]
+        if not known:
             return {}
-        told = np.concatenate(paths)[: episode.bins]
-        came = actual[history.bins :][: len(told)]
-        times = (np.arange(len(came)) + 0.5) * history.bin_s / 3_600.0
-        rows = {"forecast_hours": times, "forecast": told[: len(came)], "came": came}
+        told = np.concatenate([self.asked[at].sum(axis=(0, 1))[:hour] for at in known])
+        bins = np.concatenate([np.arange(at, at + hour) for at in known])
+        times = (bins - history.bins + 0.5) * history.bin_s / 3_600.0
+        rows = {"forecast_hours": times, "forecast": told, "came": actual[bins]}
         return {key: [float(f"{x:.5g}") for x in values] for key, values in rows.items()}
 
 

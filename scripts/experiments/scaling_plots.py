@@ -62,7 +62,9 @@ def _cost(comparison: Comparison, oracles: Collection[str], share: str) -> Figur
             hovertemplate=f"{escape(name)}<br>net $ %{{x:,.0f}}<br>%{{y:.2%}}<extra></extra>",
             showlegend=False,
         )
-    fig.update_xaxes(title_text="net dollars ← better", automargin=True)
+    # Siloed fleets cost ten times as much as the cheapest.
+    scale = "log" if min(dollars.mean for dollars, _ in points.values()) > 0 else "linear"
+    fig.update_xaxes(title_text="net dollars ← better", automargin=True, type=scale)
     fig.update_yaxes(tickformat=".5~%", automargin=True)
     title = SCALING[share].title.removesuffix(" (%)")
     return styled(fig, 420, legend=False, title=f"{escape(title)}, against net dollars")

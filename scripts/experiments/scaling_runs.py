@@ -13,7 +13,7 @@ import numpy as np
 from baselines.scaling.strategies.base import Strategy
 from baselines.scaling.strategies.catalogue import strategies, strategy
 from baselines.scaling.strategies.parameters import parameters_of
-from baselines.scaling.strategies.setting import lanes, setting_of
+from baselines.scaling.strategies.setting import setting_of
 from envs.scaling.build import ScalingEpisode, history_of
 from envs.scaling.build import episode as build
 from envs.scaling.control import control
@@ -141,7 +141,7 @@ class Scaler:
             scenario = flaws.scenario(scenario, self.name)
         if self.queue is not None:
             scenario = _queued(scenario, self.queue)
-        scenario = lanes(scenario, strategies()[self.name].lanes)
+        scenario = flaws.divided(scenario, self.name)
         drawn = flaws.table(given.table)
         made = build(scenario, seed, table=drawn, bin_s=flaws.bin_s)
         past = _history(Workload(given.scenario), seed, made.models, flaws.bin_s)

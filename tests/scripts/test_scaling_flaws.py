@@ -28,7 +28,7 @@ from scripts.experiments.scaling_flaws import (
     OnArrivals,
 )
 
-TUESDAY = load_scenario("scaling-tuesday")
+TUESDAY = load_scenario("scaling-corrected")
 PLANNED = ("lt_i", "lt_u", "lt_ua")
 
 
@@ -37,8 +37,6 @@ def _terms(scenario: Scenario) -> dict[str, Any]:
     found = scenario.scaling.model_dump()
     for region in found["regions"].values():
         region.pop("price")
-        # No quota is one that holds all places.
-        region["quota"] = 640 if region["quota"] is None else region["quota"]
     return found
 
 
@@ -77,8 +75,10 @@ def test_the_published_ones_are_the_published_preset() -> None:
 
 def test_none_of_them_is_the_corrected_preset() -> None:
     assert FIXED.scenario(TUESDAY, "reactive") == TUESDAY
-    corrected = load_scenario("scaling-corrected")
-    assert corrected.fleet == TUESDAY.fleet and corrected.scaling == TUESDAY.scaling
+    found, tuesday = TUESDAY.scaling, load_scenario("scaling-tuesday").scaling
+    assert found is not None and tuesday is not None
+    assert {one.quota for one in found.regions.values()} == {320}
+    assert found.model_copy(update={"regions": tuesday.regions}) == tuesday
 
 
 @pytest.mark.parametrize("name", ["reactive", *PLANNED])
@@ -140,6 +140,14 @@ def test_niw_is_not_served_where_pools_are_apart() -> None:
     assert apart.niw.at_low == apart.niw.at_middle == 0 and one.niw == TUESDAY.scaling.niw
 
 
+def test_each_pool_keeps_the_floor_of_one() -> None:
+    for flaws, least in ((Flaws(floor_of_each_pool=True), {2}), (FIXED, {1})):
+        terms = flaws.divided(TUESDAY, "siloed").scaling
+        assert terms is not None and isinstance(terms.floor, dict) and len(terms.floor) == 8
+        assert set(terms.floor.values()) == least
+    assert Flaws(floor_of_each_pool=True).divided(TUESDAY, "reactive") is TUESDAY
+
+
 def test_what_gets_no_request_is_not_looked_at() -> None:
     seen: list[np.ndarray] = []
 
@@ -157,6 +165,11 @@ def test_what_gets_no_request_is_not_looked_at() -> None:
 
     watched.decide(view(kv=[[0.9], [0.1]], arrived=[[1], [0]]))
     assert seen[0].tolist() == [[0.9], [0.5]]
+
+
+def test_where_gpus_are_counted_they_bound_the_start() -> None:
+    counted = AS_RELEASED.without("uncounted_gpus").scenario(TUESDAY, "reactive").scaling
+    assert counted is not None and counted.start == 10
 
 
 def test_unknown_flaws_are_refused() -> None:
