@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
+from envs.common.reward import WeightedTerms
 from envs.throttling.layout import TERMS
-
-DEFAULT_WEIGHTS = {"value": 1.0, "waste": 1.0, "fairness": 0.3, "benign": 1.0, "late": 1.0}
 
 
 @dataclass(frozen=True)
-class Reward:
+class Reward(WeightedTerms):
     """A throttling reward: `scale * sum(weight * term)` over the terms of one step.
 
     All terms are in typical calls (input + 2 x output tokens of the average call), so that
@@ -37,18 +38,9 @@ class Reward:
         ValueError: Unknown term, or a weight that is not a number.
     """
 
-    weights: dict[str, float] = field(default_factory=dict)
-    scale: float = 1.0
+    defaults: ClassVar[Mapping[str, float]] = MappingProxyType(
+        {"value": 1.0, "waste": 1.0, "fairness": 0.3, "benign": 1.0, "late": 1.0}
+    )
 
-    def __post_init__(self) -> None:
-        unknown = set(self.weights) - set(TERMS)
-        if unknown:
-            raise ValueError(f"unknown reward terms {sorted(unknown)}; there are {TERMS}")
-        if not all(math.isfinite(value) for value in (*self.weights.values(), self.scale)):
-            raise ValueError("weights and scale of a reward must be finite numbers")
 
-    @property
-    def all_weights(self) -> dict[str, float]:
-        """The weight of each term, scaled."""
-        merged = DEFAULT_WEIGHTS | self.weights
-        return {term: self.scale * merged[term] for term in TERMS}
+assert tuple(Reward.defaults) == TERMS
