@@ -66,6 +66,8 @@ COUNTS = ("decided_iw_f", "decided_iw_n", "decided_niw")
 STEP_VALUES = ("reward", "dt", *COSTS, *COUNTS, *TERMS)
 """Rows of the values that a step of a batch writes; terms are weighted."""
 STEP_FLAGS = ("terminated", "truncated", "obeyed")
+ACCOUNT_SUMS = 7
+"""Sums of an account that are kept from one decision to the next."""
 DEMAND_EPOCHS = 64
 """Epochs whose demand is remembered, for the mean of the last hour."""
 

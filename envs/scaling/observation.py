@@ -9,6 +9,7 @@ import numpy as np
 from numba import types
 
 from envs.scaling.layout import (
+    ACCOUNT_SUMS,
     CLOCK_FEATURES,
     DEMAND_EPOCHS,
     FIRST_LAG,
@@ -32,7 +33,6 @@ _POOL_HIGH = np.array([f.high for f in POOL_FEATURES])
 _REGION_SCALE = np.array([f.scale for f in REGION_FEATURES])
 _REGION_HIGH = np.array([f.high for f in REGION_FEATURES])
 _POOLS, _REGIONS, _CLOCK = len(POOL_FEATURES), len(REGION_FEATURES), len(CLOCK_FEATURES)
-_BEFORE = 7  # sums kept of an account
 _DAY_S, _WEEK_S, _HOUR_PS = 86_400.0, 604_800.0, 3_600 * PS_PER_S
 
 
@@ -48,19 +48,19 @@ def note_epoch(e: Any, s: Any, f: Any) -> None:
     """Remember the demand of the epoch that has ended, by account."""
     count = f.pool_count
     past = _doubles_at(e.past_at, count * DEMAND_EPOCHS)
-    before = _longs_at(e.before_at, count * _BEFORE)
+    before = _longs_at(e.before_at, count * ACCOUNT_SUMS)
     for n in range(count):
         now = pool_number(s, n)
-        tokens = now.prompt_tokens - before[n * _BEFORE]
+        tokens = now.prompt_tokens - before[n * ACCOUNT_SUMS]
         past[n * DEMAND_EPOCHS + e.epoch % DEMAND_EPOCHS] = tokens / max(e.dt_s, 1e-9)
 
 
 @compiled
 def keep_sums(e: Any, s: Any, f: Any) -> None:
     """Keep the sums of accounts, for the next epoch."""
-    before = _longs_at(e.before_at, f.pool_count * _BEFORE)
+    before = _longs_at(e.before_at, f.pool_count * ACCOUNT_SUMS)
     for n in range(f.pool_count):
-        now, at = pool_number(s, n), n * _BEFORE
+        now, at = pool_number(s, n), n * ACCOUNT_SUMS
         before[at] = now.prompt_tokens
         before[at + 1], before[at + 2] = now.finished_0, now.in_time_0
         before[at + 3], before[at + 4] = now.finished_1, now.in_time_1
@@ -107,7 +107,7 @@ def _pool_row(e: Any, s: Any, f: Any, d: int, n: int, throughput: float, out: An
     at = (min(e.epoch + 1, e.epochs) * f.pool_count + n) * len(LAGS)
     for k in range(len(LAGS)):
         out[FIRST_LAG + k] = lags[at + k] / throughput
-    before, at = _longs_at(e.before_at, f.pool_count * _BEFORE), n * _BEFORE
+    before, at = _longs_at(e.before_at, f.pool_count * ACCOUNT_SUMS), n * ACCOUNT_SUMS
     late = FIRST_LAG + len(LAGS)
     out[late] = _missed(account.finished_0, account.in_time_0, before[at + 1], before[at + 2])
     out[late + 1] = _missed(account.finished_1, account.in_time_1, before[at + 3], before[at + 4])

@@ -18,6 +18,7 @@ from envs.scaling import transition
 from envs.scaling.build import ScalingEpisode, episode, scaling_of
 from envs.scaling.lags import WEEKS, lags_of
 from envs.scaling.layout import (
+    ACCOUNT_SUMS,
     CLOCK_FEATURES,
     COSTS,
     COUNTS,
@@ -218,7 +219,7 @@ class Copy:
         self._own = {
             "lags": np.ascontiguousarray(lags),
             "past": np.zeros(accounts * DEMAND_EPOCHS),
-            "before": np.zeros(accounts * 7, np.int64),
+            "before": np.zeros(accounts * ACCOUNT_SUMS, np.int64),
             "tiers": _tiers(self.simulation),
             "throughput": throughput,
             "token_dollars": _token_dollars(built.fleet, throughput),
