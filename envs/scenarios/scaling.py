@@ -17,7 +17,7 @@ from envs.scenarios.strict import Strict
 if TYPE_CHECKING:
     from envs.scenarios.fleet import Fleet
     from envs.simulator.config import Backlog, EngineConfig
-    from envs.simulator.lifecycle import Eviction, LifecyclePlan
+    from envs.simulator.lifecycle import Eviction, LifecyclePlan, Role
     from envs.simulator.policy import RoutingPolicy
 
 Price = Annotated[float, Field(ge=0)]
@@ -192,6 +192,17 @@ class Scaling(Strict):
             for engine in groups
         ]
 
+    def _check_lanes(self, roles: tuple[Role, ...]) -> None:
+        # NIW that grows old is promoted to interactive, which a batch instance never takes.
+        if not self.niw.wait:
+            return
+        for model in dict.fromkeys(role.model for role in roles):
+            if all(role.lane == "batch" for role in roles if role.model == model):
+                raise ValueError(
+                    f"niw.wait promotes old NIW to interactive, and only batch instances serve "
+                    f"{model}: give it a group of lane any or interactive, or set niw.wait: false"
+                )
+
     def plan(self, fleet: Fleet, seed: int, duration_s: float) -> LifecyclePlan:
         """The places, what they hold at the beginning, and the rules of their change.
 
@@ -208,6 +219,7 @@ class Scaling(Strict):
 
         engines = self.engines(fleet)
         roles = tuple(dict.fromkeys(Role(engine.model, engine.lane) for engine in engines))
+        self._check_lanes(roles)
         role = np.array([roles.index(Role(e.model, e.lane)) for e in engines])
         kinds, kind = _kinds(engines)
         places = np.array([engine.region for engine in engines])

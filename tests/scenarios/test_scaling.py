@@ -19,7 +19,7 @@ SCENARIO = """\
 fleet:
   groups:
     x: {count: 3, preset: v100-llama2-7b, kv_capacity_tokens: 6000, serves: x, price_per_hour: 2.5}
-    y: {count: 2, preset: v100-llama2-7b, kv_capacity_tokens: 6000, serves: y, lane: batch}
+    y: {count: 2, preset: v100-llama2-7b, kv_capacity_tokens: 6000, serves: y, lane: interactive}
     wide: {model: Llama-2-70B, gpu: A100-SXM-80GB, tensor_parallel: 8, serves: x}
 workload: {kind: o365, requests: 20, models: [x, y, z, w], regions: [a, b, c]}
 scaling:
@@ -28,7 +28,7 @@ scaling:
     b: {}
     c: {spot_price: 2.0}
   network_s: {a: {b: 0.05, a: 0.001}, c: {b: 0.02}}
-  start: {x: 2, y/batch: 1}
+  start: {x: 2, y/interactive: 1}
   spare: donated
   floor: {x: 1}
   ceiling: {x: 3}
@@ -45,10 +45,10 @@ KEYS = st.sampled_from(
     "regions a b quota price spot_price donated_price network_s start spare floor ceiling delays "
     "provision_s load_local_s load_remote_s reclaim_s repair_s sigma drain_limit_s drain_billed "
     "niw wait low middle at_low at_middle promote_s tiers iw_f_ttft_s niw_e2e_s routing threshold "
-    "reroute evictions mean_time_between_s notice_s sample_s x y/batch".split()
+    "reroute evictions mean_time_between_s notice_s sample_s x y/interactive".split()
 )
 VALUES = nested(KEYS | scalars.filter(lambda key: key == key)) | st.sampled_from(
-    ["donated", "off", "x", "y/batch", 100_000]
+    ["donated", "off", "x", "y/interactive", 100_000]
 )
 
 
@@ -121,7 +121,7 @@ def test_every_key_is_carried_out() -> None:
     found = scenario()
     plan, scaling = plan_of(found), found.scaling
     assert scaling is not None
-    assert plan.roles == (Role("x"), Role("y", "batch"))
+    assert plan.roles == (Role("x"), Role("y", "interactive"))
     assert plan.role.tolist() == [0, 0, 0, 1, 1, 0] * 3
     assert plan.kind.tolist() == [0, 0, 0, 0, 0, 1] * 3
     assert plan.ready.tolist() == [True, True, False, True, False, False] * 3
@@ -192,8 +192,8 @@ def test_errors_of_the_file_name_the_key(changes: dict[str, Any], message: str) 
     ("changes", "message"),
     [
         ({"start": {"x": 5}}, "start of 'x' is 5, and a region has 4 places: raise the count"),
-        ({"start": {"y": 1}}, "start names 'y'; there are x, y/batch"),
-        ({"floor": {"z": 1}}, "floor names 'z'; there are x, y/batch"),
+        ({"start": {"y": 1}}, "start names 'y'; there are x, y/interactive"),
+        ({"floor": {"z": 1}}, "floor names 'z'; there are x, y/interactive"),
         ({"ceiling": {"x/any": 1}}, "ceiling names 'x/any'"),
         ({"evictions": {"mean_time_between_s": 1e-4}}, "raise mean_time_between_s"),
     ],
@@ -201,6 +201,16 @@ def test_errors_of_the_file_name_the_key(changes: dict[str, Any], message: str) 
 def test_errors_of_the_plan_name_the_mend(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan_of(scenario(**changes))
+
+
+def test_old_niw_needs_an_instance_that_takes_it_as_interactive() -> None:
+    data = yaml.safe_load(SCENARIO)
+    data["fleet"]["groups"]["y"]["lane"] = "batch"
+    data["scaling"]["start"] = 1
+    with pytest.raises(ValueError, match="only batch instances serve y: give it a group"):
+        plan_of(parse_scenario(data))
+    data["scaling"]["niw"]["wait"] = False
+    assert Role("y", "batch") in plan_of(parse_scenario(data)).roles
 
 
 def test_evictions_are_drawn_from_the_seed_place_by_place() -> None:
