@@ -56,7 +56,9 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is rgb_array or None here, not {render_mode!r}")
         self.num_envs, self.copy, self.render_mode = num_envs, copy, render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = mode = AutoresetMode(autoreset_mode)
+        self._same_step = mode is AutoresetMode.SAME_STEP
+        self._disabled = mode is AutoresetMode.DISABLED
         self.metadata = type(self).metadata | {"autoreset_mode": self.autoreset_mode}
 
     def _set_up(
@@ -184,8 +186,7 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
             ValueError: The actions have another shape.
         """
         actions = self._checked(actions)
-        same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        if not self._begun or (self._ended and self.autoreset_mode is AutoresetMode.DISABLED):
+        if not self._begun or (self._ended and self._disabled):
             raise gymnasium.error.ResetNeeded("an episode has not begun or is over: call reset()")
         values = np.empty((self._rows[0], self.num_envs))
         flags = np.empty((self._rows[1], self.num_envs), bool)
@@ -198,7 +199,7 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
             over = terminated | truncated
             self._ended = np.flatnonzero(over).tolist()
             endings = self._endings(values, obeyed, over)
-        if same_step and some_ended:
+        if some_ended and self._same_step:
             begin, self._ended = self._ended, []
             values[1:, begin], obeyed[begin], stepped[begin] = 0.0, False, False
         starts = [(i, self._begin(i, {})) for i in begin]
@@ -241,7 +242,7 @@ class CopiesVectorEnv(VectorEnv[Any, Any, npt.NDArray[Any]]):
             copy.check_clock()
             self._over[i] = copy.over = True
             metrics.append(copy.metrics())
-        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+        if not self._same_step:
             return self._stacked(metrics, over)
         last = np.full(self.num_envs, None, dtype=object)
         for i in self._ended:

@@ -112,3 +112,5 @@ ENV_DTYPE = np.dtype(
     ],
     align=True,
 )
+FIXED_IN_ENV = (ENV_DTYPE.names or ())[: (ENV_DTYPE.names or ()).index("dt_s")]
+"""Fields of it that a step does not write."""

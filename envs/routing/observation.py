@@ -116,8 +116,13 @@ def _prefills_of(s: Any, i: int) -> int:
 
 
 @inlined
-def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
-    """Fill one row; returns the predicted request-seconds to come there, and its step time."""
+def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float, bool]:
+    """Fill one row, and the mask for the head of the queue.
+
+    Returns:
+        The predicted request-seconds to come there, its step time, and whether the head can go
+        there.
+    """
     inst = seen_instance(s, i)
     decoding, prefilling, waiting = inst.decoding, inst.prefilling, inst.waiting
     done = 0
@@ -144,7 +149,11 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     row = request(s, max(head, 0))
     fits = used + row.prompt + inst.watermark <= inst.kv_capacity
     slot = (waiting == 0) & (decoding + prefilling < inst.max_num_seqs)
-    free = (head >= 0) & slot & fits & view.holds(inst, row)
+    suits = view.holds(inst, row)
+    free = (head >= 0) & slot & fits & suits
+    if s.poll_ps > 0:
+        suits = view.holds(instance(s, i), row)
+    allowed = (head >= 0) & suits
     kv, slots = 1.0 / inst.kv_capacity, 1.0 / inst.max_num_seqs
     waiting_tokens, short, medium = inst.waiting_tokens, inst.short, inst.medium
     # All is read before anything is written: compiled code can't tell that the two don't overlap.
@@ -163,7 +172,8 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float]:
     out[11] = _feature(step, 11)
     out[14] = np.float32(free)
     out[15] = np.float32(decoding + prefilling + waiting == 0)
-    return step * work, step
+    _bytes_at(e.mask_at, s.size)[i] = 1 if allowed else 0
+    return step * work, step, allowed
 
 
 @compiled
@@ -217,15 +227,16 @@ def _observe_future(e: Any, s: Any) -> None:
 
 
 @inlined
-def _fill_mask(e: Any, s: Any) -> None:
+def _fill_mask(e: Any, s: Any, placed: bool) -> None:
     """Allowed actions: an existing queue place, on an instance that can hold its prompt; hold.
 
-    They are those of this moment, however long ago the router looked.
+    They are those of this moment, however long ago the router looked. Those of the head of the
+    queue, of which `placed` says whether there is one, are there already.
     """
     mask, queue = _bytes_at(e.mask_at, s.window * e.rows + 1), candidates(s)
-    # The simulator forces a dispatch of the head on who holds for nothing, where it finds a place.
-    hold = 1
-    for k in range(s.window):
+    for i in range(s.size, e.rows):
+        mask[i] = 0
+    for k in range(1, s.window):
         at, r = k * e.rows, queue[k] if s.queued > 0 else -1
         if r < 0:
             for i in range(e.rows):
@@ -233,13 +244,11 @@ def _fill_mask(e: Any, s: Any) -> None:
             continue
         row = request(s, r)
         for i in range(s.size):
-            allowed = view.holds(instance(s, i), row)
-            mask[at + i] = 1 if allowed else 0
-            if k == 0 and allowed and s.at_instances == 0:
-                hold = 0
+            mask[at + i] = 1 if view.holds(instance(s, i), row) else 0
         for i in range(s.size, e.rows):
             mask[at + i] = 0
-    mask[s.window * e.rows] = hold
+    # The simulator forces a dispatch of the head on who holds for nothing, where it finds a place.
+    mask[s.window * e.rows] = 0 if placed and s.at_instances == 0 else 1
 
 
 @inlined
@@ -253,15 +262,16 @@ def observe(e: Any, s: Any) -> float:
     """
     _observe_requests(e, s)
     head = candidates(s)[0] if s.queued > 0 else -1
-    remaining, steps = 0.0, 0.0
+    remaining, steps, placed = 0.0, 0.0, False
     for i in range(s.size):
-        there, step = _observe_instance(e, s, i, head)
+        there, step, allowed = _observe_instance(e, s, i, head)
         remaining += there
         steps += step
+        placed |= allowed
     _observe_fleet(e, s)
     if e.future_at != 0:
         _observe_future(e, s)
-    _fill_mask(e, s)
+    _fill_mask(e, s, placed)
     return remaining + s.queued_predicted * steps / s.size
 
 

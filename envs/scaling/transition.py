@@ -11,16 +11,16 @@ from envs.scaling.layout import COSTS, COUNTS, ENV_DTYPE, STEP_VALUES, TERMS
 from envs.scaling.observation import keep_sums, note_epoch, observe, write_masks
 from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import RUN_FUNCTION as SERVE_FUNCTION
-from envs.simulator.layout import END, HEAD_DTYPE, PAUSE, PS_PER_S, UNFINISHED
+from envs.simulator.layout import END, PAUSE, PS_PER_S, UNFINISHED
 from envs.simulator.lifecycle import orders
 from envs.simulator.lifecycle.layout import FLEET_DTYPE, deployment
 from envs.simulator.lifecycle.loop import RUN_FUNCTION
-from envs.simulator.memory import array_at, backlog, record_at, request
+from envs.simulator.memory import array_at, backlog, head_at, request
 from envs.simulator.policy import ROUTING_FUNCTION
+from envs.simulator.records import record_at
 
 _ENV_BYTES = ENV_DTYPE.itemsize
 _env_at = record_at(ENV_DTYPE)
-_head_at = record_at(HEAD_DTYPE)
 _fleet_at = record_at(FLEET_DTYPE)
 _doubles_at = array_at(types.Array(types.float64, 1, "C"))
 _longs_at = array_at(types.Array(types.int64, 1, "C"))
@@ -147,7 +147,7 @@ def _step(address: int, run: Any, serve: Any, decide: Any, start: bool) -> None:
     `start` is the first call of an episode: it only looks. Results are left in the record.
     """
     e = _env_at(address, 0)
-    s, f = _head_at(e.head_at, 0), _fleet_at(e.fleet_at, 0)
+    s, f = head_at(e.head_at, 0), _fleet_at(e.fleet_at, 0)
     e.obeyed = 1
     if start:
         observe(e, s, f)

@@ -63,10 +63,10 @@ def count_within(inst: Any, limits: np.ndarray, iteration: int) -> None:
         return
     count, total, first = 0, 0, NEVER
     for j in range(inst.decoding):
-        within = limits[j] > iteration
-        count += 1 if within else 0
-        total += limits[j] if within else 0
-        first = min(first, limits[j] if within else NEVER)
+        limit = limits[j] if limits[j] > iteration else NEVER
+        count += 1 if limit < NEVER else 0
+        total += limit if limit < NEVER else 0
+        first = limit if limit < first else first
     inst.within = count
     inst.within_limits = total
     inst.next_outlived = first

@@ -16,7 +16,7 @@ from envs.simulator import cache, instants, kernel, pools
 from envs.simulator.columns import seconds_to_ps
 from envs.simulator.jit import EntryPoint
 from envs.simulator.layout import END, PHASE_DECIDE, ROUTE
-from envs.simulator.memory import ENGINES, HEADS, INSTANCES, engine, instance
+from envs.simulator.memory import ENGINES, HEADS, INSTANCES, engine, head_of, instance
 from envs.simulator.patterns import take_over
 from envs.simulator.policy import RoutingPolicy
 from envs.simulator.router_queue import bring_back
@@ -29,18 +29,18 @@ _DOWN_NOW = _DOWN["off"]
 
 
 def _fail(heads: np.ndarray, i: int) -> None:
-    s = heads[0]
+    s = head_of(heads)
     instants.fail(s, i)
     instance(s, i).down = _DOWN_NOW
 
 
 def _empty_cache(heads: np.ndarray, i: int) -> None:
-    if engine(heads[0], i).caches == 1:
-        cache.forget(heads[0], i)
+    if engine(head_of(heads), i).caches == 1:
+        cache.forget(head_of(heads), i)
 
 
 def _begin_anew(heads: np.ndarray) -> None:
-    s = heads[0]
+    s = head_of(heads)
     bring_back(s)
     kernel.begin_anew(s)
     s.changed = s.stale = 1
@@ -50,11 +50,11 @@ def _begin_anew(heads: np.ndarray) -> None:
 def _take_over(
     heads: np.ndarray, i: int, instances: np.ndarray, engines: np.ndarray, j: int
 ) -> None:
-    take_over(heads[0], i, instances[j], engines[j])
+    take_over(head_of(heads), i, instances[j], engines[j])
 
 
 def _pull(heads: np.ndarray) -> None:
-    pools.pull_by_clock(heads[0])
+    pools.pull_by_clock(head_of(heads))
 
 
 _fail_at = EntryPoint(_fail, types.void(HEADS, types.int64))

@@ -200,7 +200,7 @@ def _look(s: Any) -> None:
     s.trigger = 1
 
 
-@compiled
+@inlined
 def happen(s: Any, time_ps: int) -> None:
     """What happens at an instant before decisions: iterations end, then requests arrive."""
     pass_time(s, time_ps)

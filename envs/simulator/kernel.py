@@ -31,6 +31,7 @@ from envs.simulator.memory import (
     INT64_1D,
     candidates,
     engine,
+    head_of,
     pending,
     request,
     seen_instances,
@@ -187,17 +188,17 @@ def carry_out(s: Any, action: int) -> bool:
 
 def _advance(heads: np.ndarray) -> int:
     """`proceed` for Python: heads is (1,)."""
-    return proceed(heads[0])
+    return proceed(head_of(heads))
 
 
 def _apply(heads: np.ndarray, action: int) -> bool:
     """`carry_out` for Python: heads is (1,)."""
-    return carry_out(heads[0], action)
+    return carry_out(head_of(heads), action)
 
 
 def _run(heads: np.ndarray, decide: Any, parameters: np.ndarray, memory: np.ndarray) -> int:
     """Run with a compiled policy in one machine-code loop, to END or REFILL."""
-    s = heads[0]
+    s = head_of(heads)
     instances, requests, running = seen_instances(s), seen_requests(s), seen_running(s)
     queue = candidates(s)
     why = proceed(s)

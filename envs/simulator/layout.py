@@ -477,3 +477,14 @@ HEAD_DTYPE = _aligned(
         *[(f"{name}_at", "i8") for name in ARRAYS],
     ]
 )
+
+FIXED_IN_HEAD = (
+    *("interval_ps", "largest_request", "slo_ttft_ps", "slo_tbt_ps", "slo_e2e_ps", "more"),
+    *("models", "plain", "traited", "tracked", "counted", "closed", "gated", "looks", "elastic"),
+    *("pooled", "remote", "ingress", "overrun_tokens", "overrun_percent", "limit"),
+    *("router_order", "kills", "limit_kills", "outage_count", "poll_ps"),
+    *("size", "count", "slots", "leaves", "window"),
+    *("tenant_count", "prefix_count", "region_count", "pool_count"),
+    *(f"{name}_at" for name in ARRAYS),
+)
+"""Fields of a head that stay as they are while compiled code runs."""

@@ -18,6 +18,7 @@ from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import (
     BACKLOG_DTYPE,
     ENGINE_DTYPE,
+    FIXED_IN_HEAD,
     GATE_DTYPE,
     HEAD_DTYPE,
     INSTANCE_DTYPE,
@@ -32,6 +33,7 @@ from envs.simulator.layout import (
     TIERS,
     TRAITS_DTYPE,
 )
+from envs.simulator.records import first_of, record_at
 
 INSTANCES = types.Array(from_dtype(INSTANCE_DTYPE), 1, "C")
 ENGINES = types.Array(from_dtype(ENGINE_DTYPE), 1, "C")
@@ -41,21 +43,6 @@ INT32_1D = types.Array(types.int32, 1, "C")
 INT32_2D = types.Array(types.int32, 2, "C")
 INT64_1D = types.Array(types.int64, 1, "C")
 FLOAT64_1D = types.Array(types.float64, 1, "C")
-
-
-def record_at(dtype: np.dtype) -> Any:
-    """Build `(address, index) -> record` for rows of a structured dtype."""
-    record, size = from_dtype(dtype), dtype.itemsize
-
-    @intrinsic
-    def row(typingctx: Any, address: Any, index: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            offset = builder.mul(args[1], context.get_constant(types.int64, size))
-            return builder.inttoptr(builder.add(args[0], offset), context.get_value_type(record))
-
-        return record(types.int64, types.int64), codegen
-
-    return row
 
 
 def words_at(array: types.Array) -> Any:
@@ -124,6 +111,8 @@ def _fetch_line(typingctx: Any, address: Any) -> Any:
 
 
 _fetch: Any = _fetch_line  # calls give the address alone
+head_at = record_at(HEAD_DTYPE, FIXED_IN_HEAD)
+head_of = first_of(HEAD_DTYPE, FIXED_IN_HEAD)
 _REQUEST_BYTES = REQUEST_DTYPE.itemsize
 _instance_at = record_at(INSTANCE_DTYPE)
 _engine_at = record_at(ENGINE_DTYPE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 
 
 @compiled
@@ -17,7 +17,7 @@ def duration(step_ps: int, growth_ps: int, iterations: int) -> int:
     return iterations * step_ps + growth_ps * (iterations * (iterations - 1) // 2)
 
 
-@compiled
+@inlined
 def iterations_within(step_ps: int, growth_ps: int, elapsed_ps: int) -> int:
     """Most iterations that end within `elapsed_ps` of the stretch's start.
 

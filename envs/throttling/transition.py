@@ -12,7 +12,6 @@ from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.layout import (
     END,
-    HEAD_DTYPE,
     LET_IN,
     PAUSE,
     PS_PER_S,
@@ -25,21 +24,21 @@ from envs.simulator.memory import (
     candidates,
     engine,
     gate,
+    head_at,
     instance,
-    record_at,
     scheduler_row,
     tenant,
     traits,
 )
 from envs.simulator.order import sort_in_place
 from envs.simulator.outcomes import note_left
+from envs.simulator.records import record_at
 from envs.simulator.router_queue import can_dispatch, request_fits
 from envs.throttling.layout import ADMIT, DEFER, ENV_DTYPE, REJECT, SETTINGS, STEP_VALUES
 from envs.throttling.observation import is_active, observe
 
 _ENV_BYTES = ENV_DTYPE.itemsize
 _env_at = record_at(ENV_DTYPE)
-_head_at = record_at(HEAD_DTYPE)
 _floats_at = array_at(types.Array(types.float32, 1, "C"))
 _longs_at = array_at(types.Array(types.int64, 1, "C"))
 _bytes_at = array_at(types.Array(types.int8, 1, "C"))
@@ -167,7 +166,7 @@ def _step(address: int, action: int, start: bool) -> None:
     gate's is admit, defer or reject; anything else admits. Results are left in the record.
     """
     e = _env_at(address, 0)
-    s = _head_at(e.head_at, 0)
+    s = head_at(e.head_at, 0)
     e.obeyed = 1
     if e.tuner == 1:
         _tune(e, s)

@@ -34,7 +34,7 @@ def choice(rng: np.random.Generator, shares: Floats, n: int) -> Bytes:
     drawn = rng.random(n)
     which, beyond = np.zeros(n, np.uint8), np.empty(n, bool)
     # To compare all with each of a few edges is faster than to search for each one's place.
-    for edge in edges[:-1] / edges[-1]:
+    for edge in (edges[:-1] / edges[-1]).tolist():
         np.greater_equal(drawn, edge, out=beyond)
         which += beyond.view(np.uint8)  # as numbers, or each would be converted on its own
     return which

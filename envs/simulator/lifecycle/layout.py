@@ -13,7 +13,8 @@ from numba import from_dtype, types
 
 from envs.simulator.jit import compiled
 from envs.simulator.layout import ENGINE_DTYPE, INSTANCE_DTYPE, POOL_DTYPE
-from envs.simulator.memory import array_at, record_at
+from envs.simulator.memory import array_at
+from envs.simulator.records import record_at
 
 # States of a place.
 OFF, PROVISIONING, LOADING, READY, DRAINING, DONATED, RECLAIMING, FAILED = range(8)

@@ -11,13 +11,13 @@ from envs.simulator import pools
 from envs.simulator.instants import next_time
 from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import RUN_FUNCTION as SERVE_FUNCTION
-from envs.simulator.layout import END, HEAD_DTYPE, NEVER, PAUSE, PHASE_NEXT
+from envs.simulator.layout import END, NEVER, PAUSE, PHASE_NEXT
 from envs.simulator.lifecycle import ledger, orders, transitions
 from envs.simulator.lifecycle.layout import FLEET_DTYPE, FLEETS
-from envs.simulator.memory import FLOAT64_1D, HEADS, INT64_1D, array_at, record_at
+from envs.simulator.memory import FLOAT64_1D, HEADS, INT64_1D, array_at, head_at, head_of
 from envs.simulator.policy import ROUTING_FUNCTION
+from envs.simulator.records import record_at
 
-_head_at = record_at(HEAD_DTYPE)
 _heads_at = array_at(HEADS)
 _fleet_at = record_at(FLEET_DTYPE)
 
@@ -47,8 +47,8 @@ def _nothing_left(s: Any, f: Any) -> bool:
 
 
 def _run(
-    head_at: int,
-    fleet_at: int,
+    head_address: int,
+    fleet_address: int,
     serve: Any,
     decide: Any,
     parameters: np.ndarray,
@@ -57,14 +57,14 @@ def _run(
     """Run to `until_ps` (PAUSE), or until nothing is in the system or to arrive (END).
 
     Args:
-        head_at: Address of the simulation's head.
-        fleet_at: Address of the fleet's.
+        head_address: Address of the simulation's head.
+        fleet_address: Address of the fleet's.
         serve: `envs.simulator.kernel.run`, which runs between two changes of the fleet.
         decide: Routing rule.
         parameters: Its parameters.
         memory: Its memory.
     """
-    s, f, heads = _head_at(head_at, 0), _fleet_at(fleet_at, 0), _heads_at(head_at, 1)
+    s, f, heads = head_at(head_address, 0), _fleet_at(fleet_address, 0), _heads_at(head_address, 1)
     while True:
         time = min(transitions.next_change_ps(f), f.next_pull_ps)
         s.pause_ps = min(min(time, f.next_sample_ps), f.until_ps)
@@ -85,30 +85,30 @@ def _run(
 
 
 def _scale_out(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, acquire: bool) -> int:
-    return orders.scale_out(heads[0], fleets[0], d, count, acquire)
+    return orders.scale_out(head_of(heads), fleets[0], d, count, acquire)
 
 
 def _scale_in(heads: np.ndarray, fleets: np.ndarray, d: int, count: int, donate: bool) -> int:
-    return orders.scale_in(heads[0], fleets[0], d, count, donate)
+    return orders.scale_in(head_of(heads), fleets[0], d, count, donate)
 
 
 def _redeploy(heads: np.ndarray, fleets: np.ndarray, d: int, other: int, count: int) -> int:
-    return orders.redeploy(heads[0], fleets[0], d, other, count)
+    return orders.redeploy(head_of(heads), fleets[0], d, other, count)
 
 
 def _spot(heads: np.ndarray, fleets: np.ndarray, r: int, count: int, donate: bool) -> int:
     if donate:
-        return orders.donate_free(heads[0], fleets[0], r, count)
-    return orders.give_back(heads[0], fleets[0], r, count)
+        return orders.donate_free(head_of(heads), fleets[0], r, count)
+    return orders.give_back(head_of(heads), fleets[0], r, count)
 
 
 def _evict(heads: np.ndarray, fleets: np.ndarray, i: int, notice_ps: int) -> None:
-    transitions.evict(heads[0], fleets[0], i, notice_ps)
+    transitions.evict(head_of(heads), fleets[0], i, notice_ps)
 
 
 def _look(heads: np.ndarray, fleets: np.ndarray, found: np.ndarray) -> None:
     """Share of KV, waiting and running requests by deployment: found is (deployments * 3,)."""
-    s, f = heads[0], fleets[0]
+    s, f = head_of(heads), fleets[0]
     ledger.settle_all(s, f)
     for d in range(f.roles * f.region_count):
         share, waiting, running_now = ledger.kv_share(s, f, d)
