@@ -133,14 +133,15 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:
 def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int = 0) -> Vector:
     """Decisions per second of the vector environment, alone in compiled code and as a whole.
 
-    Actions are drawn beforehand. The whole is `step` with its arrays, infos and the resets of
-    ended episodes, in the step that ends them; between resets is the same from fresh episodes of
+    Actions are drawn beforehand; they never hold, so that all copies end in the same step. The
+    whole is `step` with its arrays, infos and the resets of ended episodes, in the step that ends
+    them, an episode of each copy in a round; between resets is the same from fresh episodes of
     which none ends, and the compiled part the one call in it that steps all copies.
 
     Args:
         copies: Copies of the environment.
         rounds: Rounds of each.
-        steps: Steps of all copies in a round.
+        steps: Steps of all copies in a round, but for the whole.
         seed: Seed of episodes and actions.
     """
     import numpy as np
@@ -169,13 +170,13 @@ def vector_speed(copies: int = 64, rounds: int = 5, steps: int = 1000, seed: int
             env.step(chosen)
         between.append(actions.size / (time.perf_counter() - start))
     env.reset(seed=seed)
+    episode = len(env._copies[0].simulation.table)  # a decision for each request
     for _ in range(rounds):
-        # As many steps as let every copy end some episodes, of 3,000 requests each.
+        # A whole episode, or one round would have more resets than another.
         start = time.perf_counter()
-        for _ in range(4):
-            for chosen in actions:
-                env.step(chosen)
-        whole.append(4 * actions.size / (time.perf_counter() - start))
+        for k in range(episode):
+            env.step(actions[k % steps])
+        whole.append(episode * copies / (time.perf_counter() - start))
     env.close()
     return Vector(copies, tuple(alone), tuple(between), tuple(whole))
 
