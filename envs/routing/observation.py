@@ -23,7 +23,6 @@ from envs.simulator.memory import (
     all_instances,
     all_requests,
     all_running,
-    array_at,
     candidates,
     engine,
     instance,
@@ -33,45 +32,37 @@ from envs.simulator.memory import (
     seen_requests,
     seen_running_at,
     table,
+    words_at,
 )
 from envs.simulator.prediction import predicted_remaining
 from envs.simulator.stretch import iterations_within
 
-_floats_at = array_at(types.Array(types.float32, 1, "C"))
-_bytes_at = array_at(types.Array(types.int8, 1, "C"))
-_longs_at = array_at(types.Array(types.int64, 1, "C"))
+_floats_at = words_at(types.float32)
+_bytes_at = words_at(types.int8)
+_longs_at = words_at(types.int64)
 
-# Whole numbers and float32s times the reciprocal of a whole number (of 0.1: ten) round to the
-# same float32 as their quotient, and divisions are slow.
-_REQUEST_FACTOR = np.array([1.0 / f.scale for f in REQUEST_FEATURES])
-_REQUEST_HIGH = np.array([f.high for f in REQUEST_FEATURES])
-_INSTANCE_FACTOR = np.array([1.0 / f.scale for f in INSTANCE_FEATURES])
-_INSTANCE_HIGH = np.array([f.high for f in INSTANCE_FEATURES])
-_FLEET_FACTOR = np.array([1.0 / f.scale for f in FLEET_FEATURES])
-_FLEET_HIGH = np.array([f.high for f in FLEET_FEATURES])
-_FUTURE_FACTOR = np.array([1.0 / f.scale for f in FUTURE_FEATURES])
-_FUTURE_HIGH = np.array([f.high for f in FUTURE_FEATURES])
+# Factor and largest value by feature. Whole numbers and float32s times the reciprocal of a whole
+# number (of 0.1: ten) round to the same float32 as their quotient, and divisions are slow.
+_REQUEST, _INSTANCE, _FLEET, _FUTURE = (
+    tuple((1.0 / feature.scale, feature.high) for feature in features)
+    for features in (REQUEST_FEATURES, INSTANCE_FEATURES, FLEET_FEATURES, FUTURE_FEATURES)
+)
 _HORIZONS_PS = np.array([round(h * PS_PER_S) for h in HORIZONS_S])
 _DAY_S = 86_400.0
 
 
 @inlined
-def _bounded(value: float, f: int, factors: np.ndarray, highs: np.ndarray) -> float:
-    """Feature f as it is observed; a quantity is rounded to float32 before it is scaled."""
-    return min(np.float32(value) * factors[f], highs[f])
-
-
-@inlined
-def _feature(value: float, f: int) -> float:
-    """Feature f of an instance."""
-    return min(np.float32(value) * _INSTANCE_FACTOR[f], _INSTANCE_HIGH[f])
+def _scaled(value: float, feature: tuple[float, float]) -> float:
+    """A quantity as it is observed; it is rounded to float32 before it is scaled."""
+    factor, high = feature
+    return min(float(np.float32(value)) * factor, high)
 
 
 @inlined
 def _observe_requests(e: Any, s: Any) -> None:
-    width, queue = len(_REQUEST_FACTOR), candidates(s)
+    width, queue = len(_REQUEST), candidates(s)
     for k in range(s.window):
-        out, r = _floats_at(e.requests_at + 4 * k * width, width), queue[k]
+        out, r = _floats_at(e.requests_at + 4 * k * width), queue[k]
         if r < 0 or s.queued == 0:
             for f in range(width):
                 out[f] = 0.0
@@ -81,11 +72,11 @@ def _observe_requests(e: Any, s: Any) -> None:
         age_s = (s.now_ps - row.arrival_ps) / PS_PER_S
         sigma = e.prediction_sigma
         out[0] = 1.0
-        out[1] = _bounded(prompt, 1, _REQUEST_FACTOR, _REQUEST_HIGH)
-        out[2] = _bounded(predicted, 2, _REQUEST_FACTOR, _REQUEST_HIGH)
-        out[3] = _bounded(sigma, 3, _REQUEST_FACTOR, _REQUEST_HIGH)
-        out[4] = _bounded(tier, 4, _REQUEST_FACTOR, _REQUEST_HIGH)
-        out[5] = _bounded(age_s, 5, _REQUEST_FACTOR, _REQUEST_HIGH)
+        out[1] = _scaled(prompt, _REQUEST[1])
+        out[2] = _scaled(predicted, _REQUEST[2])
+        out[3] = _scaled(sigma, _REQUEST[3])
+        out[4] = _scaled(tier, _REQUEST[4])
+        out[5] = _scaled(age_s, _REQUEST[5])
 
 
 @compiled
@@ -157,58 +148,58 @@ def _observe_instance(e: Any, s: Any, i: int, head: int) -> tuple[float, float, 
     kv, slots = 1.0 / inst.kv_capacity, 1.0 / inst.max_num_seqs
     waiting_tokens, short, medium = inst.waiting_tokens, inst.short, inst.medium
     # All is read before anything is written: compiled code can't tell that the two don't overlap.
-    out = _floats_at(e.instances_at + 4 * i * len(_INSTANCE_FACTOR), len(_INSTANCE_FACTOR))
-    out[0] = _feature(waiting, 0)
-    out[1] = _feature(waiting_tokens * kv, 1)
-    out[2] = _feature(short * slots, 2)
-    out[3] = _feature((medium - short) * slots, 3)
-    out[4] = _feature((decoding - medium) * slots, 4)
-    out[5] = _feature(prefilling * slots, 5)
-    out[6] = _feature(used * kv, 6)
-    out[7] = _feature((used + waiting_tokens + work) * kv, 7)
-    out[8] = _feature(work, 8)
-    out[9] = _feature(earliest * step if decoding > 0 else 0.0, 9)
-    out[10] = _feature(over / max(decoding, 1), 10)
-    out[11] = _feature(step, 11)
+    out = _floats_at(e.instances_at + 4 * i * len(_INSTANCE))
+    out[0] = _scaled(waiting, _INSTANCE[0])
+    out[1] = _scaled(waiting_tokens * kv, _INSTANCE[1])
+    out[2] = _scaled(short * slots, _INSTANCE[2])
+    out[3] = _scaled((medium - short) * slots, _INSTANCE[3])
+    out[4] = _scaled((decoding - medium) * slots, _INSTANCE[4])
+    out[5] = _scaled(prefilling * slots, _INSTANCE[5])
+    out[6] = _scaled(used * kv, _INSTANCE[6])
+    out[7] = _scaled((used + waiting_tokens + work) * kv, _INSTANCE[7])
+    out[8] = _scaled(work, _INSTANCE[8])
+    out[9] = _scaled(earliest * step if decoding > 0 else 0.0, _INSTANCE[9])
+    out[10] = _scaled(over / max(decoding, 1), _INSTANCE[10])
+    out[11] = _scaled(step, _INSTANCE[11])
     out[14] = np.float32(free)
     out[15] = np.float32(decoding + prefilling + waiting == 0)
-    _bytes_at(e.mask_at, s.size)[i] = 1 if allowed else 0
+    _bytes_at(e.mask_at)[i] = 1 if allowed else 0
     return step * work, step, allowed
 
 
 @compiled
 def observe_engines(e: Any, s: Any) -> None:
     """Fill what does not change in an episode: the costs of each instance."""
-    width = len(_INSTANCE_FACTOR)
+    width = len(_INSTANCE)
     for i in range(s.size):
-        inst, out = instance(s, i), _floats_at(e.instances_at + 4 * i * width, width)
+        inst, out = instance(s, i), _floats_at(e.instances_at + 4 * i * width)
         thousand = min(1_000, inst.max_batched_tokens)
         prefill = table(s, inst.prefill_at + thousand) / PS_PER_S * 1_000.0 / thousand
-        out[12] = _feature(table(s, inst.decode_at + 1) / PS_PER_S, 12)
-        out[13] = _feature(prefill, 13)
+        out[12] = _scaled(table(s, inst.decode_at + 1) / PS_PER_S, _INSTANCE[12])
+        out[13] = _scaled(prefill, _INSTANCE[13])
 
 
 @inlined
 def _observe_fleet(e: Any, s: Any) -> None:
-    out = _floats_at(e.fleet_at, len(_FLEET_FACTOR))
+    out = _floats_at(e.fleet_at)
     clock = e.day_start_s + s.now_ps / PS_PER_S
     if clock >= _DAY_S:
         clock %= _DAY_S
     angle = 2.0 * math.pi * clock / _DAY_S
     queued, tokens, predicted = s.queued, s.queued_tokens, s.queued_predicted
     system = queued + s.at_instances
-    out[0] = _bounded(queued, 0, _FLEET_FACTOR, _FLEET_HIGH)
-    out[1] = _bounded(tokens, 1, _FLEET_FACTOR, _FLEET_HIGH)
-    out[2] = _bounded(predicted, 2, _FLEET_FACTOR, _FLEET_HIGH)
-    out[3] = _bounded(system, 3, _FLEET_FACTOR, _FLEET_HIGH)
-    out[4] = _bounded(math.sin(angle), 4, _FLEET_FACTOR, _FLEET_HIGH)
-    out[5] = _bounded(math.cos(angle), 5, _FLEET_FACTOR, _FLEET_HIGH)
+    out[0] = _scaled(queued, _FLEET[0])
+    out[1] = _scaled(tokens, _FLEET[1])
+    out[2] = _scaled(predicted, _FLEET[2])
+    out[3] = _scaled(system, _FLEET[3])
+    out[4] = _scaled(math.sin(angle), _FLEET[4])
+    out[5] = _scaled(math.cos(angle), _FLEET[5])
 
 
 @compiled
 def _observe_future(e: Any, s: Any) -> None:
     """Arrivals still to come, for a critic alone: an unbiased baseline, never for an actor."""
-    out, sums = _floats_at(e.future_at, len(_FUTURE_FACTOR)), _longs_at(e.tokens_at, s.count + 1)
+    out, sums = _floats_at(e.future_at), _longs_at(e.tokens_at)
     end = s.next_arrival
     for h in range(len(_HORIZONS_PS)):
         until = s.now_ps + _HORIZONS_PS[h]
@@ -222,8 +213,8 @@ def _observe_future(e: Any, s: Any) -> None:
         end = low
         out[2 * h] = end - s.next_arrival
         out[2 * h + 1] = sums[end] - sums[s.next_arrival]
-    for f in range(len(_FUTURE_FACTOR)):
-        out[f] = min(out[f] * _FUTURE_FACTOR[f], _FUTURE_HIGH[f])
+    for f in range(len(_FUTURE)):
+        out[f] = _scaled(out[f], _FUTURE[f])
 
 
 @inlined
@@ -233,7 +224,7 @@ def _fill_mask(e: Any, s: Any, placed: bool) -> None:
     They are those of this moment, however long ago the router looked. Those of the head of the
     queue, of which `placed` says whether there is one, are there already.
     """
-    mask, queue = _bytes_at(e.mask_at, s.window * e.rows + 1), candidates(s)
+    mask, queue = _bytes_at(e.mask_at), candidates(s)
     for i in range(s.size, e.rows):
         mask[i] = 0
     for k in range(1, s.window):

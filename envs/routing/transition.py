@@ -13,7 +13,7 @@ from envs.routing.observation import observe, observe_engines, outstanding
 from envs.simulator.jit import EntryPoint, compiled
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.layout import PS_PER_S, ROUTE
-from envs.simulator.memory import all_instances, all_requests, array_at, candidates, head_at
+from envs.simulator.memory import all_instances, all_requests, candidates, head_at, words_at
 from envs.simulator.mixing import mixing_impact
 from envs.simulator.records import record_at
 
@@ -22,7 +22,7 @@ TICK_S = 0.02
 
 _ENV_BYTES = ENV_DTYPE.itemsize
 _env_at = record_at(ENV_DTYPE, FIXED_IN_ENV)
-_bytes_at = array_at(types.Array(types.int8, 1, "C"))
+_bytes_at = words_at(types.int8)
 
 
 @compiled
@@ -77,7 +77,7 @@ def _step(address: int, action: int, start: bool) -> None:
         if e.outstanding_weight != 0.0:
             pressure = outstanding(s)
         hold = s.window * e.rows
-        legal = 0 <= action <= hold and _bytes_at(e.mask_at, hold + 1)[action] == 1
+        legal = 0 <= action <= hold and _bytes_at(e.mask_at)[action] == 1
         if not legal:
             action = hold
         e.mixing = _mixing_regret(e, s, action) if e.mixing_weight != 0.0 else 0.0

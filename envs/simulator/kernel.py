@@ -29,6 +29,7 @@ from envs.simulator.memory import (
     FLOAT64_1D,
     HEADS,
     INT64_1D,
+    all_candidates,
     candidates,
     engine,
     head_of,
@@ -200,7 +201,7 @@ def _run(heads: np.ndarray, decide: Any, parameters: np.ndarray, memory: np.ndar
     """Run with a compiled policy in one machine-code loop, to END or REFILL."""
     s = head_of(heads)
     instances, requests, running = seen_instances(s), seen_requests(s), seen_running(s)
-    queue = candidates(s)
+    queue = all_candidates(s)
     why = proceed(s)
     while why == ROUTE:
         action = decide(s.now_ps, instances, requests, running, queue, parameters, memory)

@@ -45,17 +45,19 @@ INT64_1D = types.Array(types.int64, 1, "C")
 FLOAT64_1D = types.Array(types.float64, 1, "C")
 
 
-def words_at(array: types.Array) -> Any:
-    """Build `(address) -> borrowed array` for a one-dimensional array type, of unstated length.
+def words_at(kind: types.Type) -> Any:
+    """Build `(address) -> pointer` to numbers of a type: an array of unstated length.
 
-    Its length reads 0, so that an index must not be negative, and compiled code has nothing to
-    add to one that is: that is a few instructions at every access.
+    An index must not be negative. The compiler has less to do with pointers than with arrays.
     """
-    view = array_at(array)
+    pointer = types.CPointer(kind)
 
-    @inlined
-    def words(address: int) -> np.ndarray:
-        return view(address, 0)
+    @intrinsic
+    def words(typingctx: Any, address: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(pointer))
+
+        return pointer(types.int64), codegen
 
     return words
 
@@ -129,11 +131,11 @@ _pool_at = record_at(POOL_DTYPE)
 _backlog_at = record_at(BACKLOG_DTYPE)
 _instances_at = array_at(INSTANCES)
 _requests_at = array_at(REQUESTS)
-_int32_at = words_at(INT32_1D)
+_int32_at = words_at(types.int32)
 _int32_plane_at = array_at(INT32_2D)
-_int64_at = words_at(INT64_1D)
-_candidates_at = array_at(INT64_1D)
-_int8_at = words_at(types.Array(types.int8, 1, "C"))
+_int64_at = words_at(types.int64)
+_int64_array_at = array_at(INT64_1D)
+_int8_at = words_at(types.int8)
 
 
 @compiled
@@ -234,7 +236,13 @@ def table(s: Any, offset: int) -> int:
 @compiled
 def candidates(s: Any) -> np.ndarray:
     """The (window,) head of the router queue."""
-    return _candidates_at(s.candidates_at, s.window)
+    return _int64_at(s.candidates_at)
+
+
+@compiled
+def all_candidates(s: Any) -> np.ndarray:
+    """The same, as policies get them."""
+    return _int64_array_at(s.candidates_at, s.window)
 
 
 @compiled

@@ -247,9 +247,9 @@ def pop(s: Any, queue: int) -> int:
 
 @compiled
 def peek(s: Any, queue: int, length: int, first: np.ndarray) -> None:
-    """Write the first `len(first)` requests of the router queue in order, -1 beyond its end."""
-    count = min(length, len(first))
-    for k in range(count, len(first)):
+    """Write the first `window` requests of the router queue in order, -1 beyond its end."""
+    count = min(length, s.window)
+    for k in range(count, s.window):
         first[k] = -1
     if engine(s, queue).kind == LISTED:
         r = engine(s, queue).root
