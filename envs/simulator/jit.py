@@ -65,7 +65,7 @@ def compiled(function: F) -> F:
     Divisions follow NumPy (no zero check): divisors are validated where they enter.
     """
     try:
-        dispatcher: Any = njit(cache=True, error_model="numpy", nogil=True)(function)
+        dispatcher: Any = njit(cache=True, error_model="numpy", nogil=True, forceinline=False)(function)
     except RuntimeError:  # no source file beside which the machine code could be kept
         dispatcher = njit(error_model="numpy", nogil=True)(function)
     file = _cache_file(dispatcher)
