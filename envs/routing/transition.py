@@ -10,7 +10,7 @@ from numba import types
 
 from envs.routing.layout import ENV_DTYPE, FIXED_IN_ENV, STEP_VALUES
 from envs.routing.observation import observe, observe_engines, outstanding
-from envs.simulator.jit import EntryPoint, compiled
+from envs.simulator.jit import EntryPoint, compiled, inlined
 from envs.simulator.kernel import carry_out, proceed
 from envs.simulator.layout import PS_PER_S, ROUTE
 from envs.simulator.memory import all_instances, all_requests, candidates, head_at, words_at
@@ -59,7 +59,7 @@ def _weighted_sum(e: Any) -> float:
     )
 
 
-@compiled
+@inlined
 def _step(address: int, action: int, start: bool) -> None:
     """Carry out an action and run to the next decision, by the address of the record.
 

@@ -69,7 +69,7 @@ def overflows(s: Any, i: int) -> bool:
     return _occupied(s, i, 0) > inst.kv_capacity
 
 
-@compiled
+@inlined
 def iterations_to_overflow(s: Any, i: int, most: int) -> int:
     """Decode iterations after which the KV cache is first exceeded, or some number >= `most`.
 
@@ -122,7 +122,7 @@ def _peak(s: Any, i: int, r: int, ahead: int) -> int:
     return most
 
 
-@compiled
+@inlined
 def fits(s: Any, i: int, r: int, ahead: int) -> bool:
     """Admission test of a waiting request, `ahead` iterations from the start of the stretch.
 
@@ -217,7 +217,7 @@ def _beyond_limit(s: Any, i: int, r: int) -> bool:
     return eng.batched + row.prompt + row.generated - hit > inst.max_batched_tokens
 
 
-@compiled
+@inlined
 def next_admission(s: Any, i: int) -> int:
     """The next waiting request that instance i may admit now, -1 if there is none.
 

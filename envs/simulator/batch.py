@@ -88,7 +88,7 @@ def begin_decode(s: Any, i: int, r: int) -> None:
         inst.next_outlived = min(inst.next_outlived, outlive)
 
 
-@compiled
+@inlined
 def end_decode(s: Any, i: int, place: int) -> None:
     """Take entry `place` out of instance i's decode heap; prefill entries close up behind it."""
     inst, requests = instance(s, i), running(s, i)
@@ -169,7 +169,7 @@ def _release(s: Any, r: int) -> None:
         queues.push(s, s.size + 1, following)
 
 
-@compiled
+@inlined
 def finish(s: Any, i: int, r: int) -> None:
     """A request has its last token; what it has generated is up to date."""
     row = request(s, r)

@@ -9,13 +9,13 @@ from envs.simulator.admission import fits, reject_at
 from envs.simulator.batch import enqueue, generated_at, join_counts, leave, leave_counts
 from envs.simulator.events import mark_pending, schedule
 from envs.simulator.instance import end_stretch
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import DECODE, GROWTH, IDLE, KEYED, MIXED, SLORA, STATIC_BATCH
 from envs.simulator.memory import engine, instance, request, running, traits
 from envs.simulator.stretch import duration, iterations_within
 
 
-@compiled
+@inlined
 def _enter(s: Any, i: int, r: int) -> None:
     """Let a dispatched request into the waiting queue of instance i, or turn it away."""
     if s.limit > 0 or s.kills == 1:
@@ -46,7 +46,7 @@ def take_in(s: Any, i: int, most: int) -> None:
         most -= 1
 
 
-@compiled
+@inlined
 def _cut(s: Any, i: int, least: int) -> int:
     """First iteration of the stretch that ends now or later, and is the `least`-th or later.
 
@@ -60,7 +60,7 @@ def _cut(s: Any, i: int, least: int) -> int:
     return max(cut, least)
 
 
-@compiled
+@inlined
 def _shorten(s: Any, i: int, cut: int) -> None:
     """End the stretch under way after `cut` iterations."""
     inst, eng = instance(s, i), engine(s, i)
@@ -76,7 +76,7 @@ def _shorten(s: Any, i: int, cut: int) -> None:
         mark_pending(s, i)
 
 
-@compiled
+@inlined
 def receive(s: Any, i: int, r: int) -> None:
     """Dispatch a request to instance i: to its waiting queue, or before its ingress.
 

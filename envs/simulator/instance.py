@@ -14,7 +14,7 @@ from envs.simulator.batch import (
     leave,
     leave_service,
 )
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import DECODE, IDLE
 from envs.simulator.memory import (
     engine,
@@ -27,7 +27,7 @@ from envs.simulator.memory import (
 )
 
 
-@compiled
+@inlined
 def end_stretch(s: Any, i: int) -> None:
     """End the planned iterations of instance i at the clock's time."""
     inst, eng = instance(s, i), engine(s, i)
@@ -93,7 +93,7 @@ def _preempt_latest(s: Any, i: int) -> None:
     join_counts(s, i, r)
 
 
-@compiled
+@inlined
 def make_room(s: Any, i: int) -> int:
     """Preempt until the decodes fit; return the number preempted."""
     count = 0

@@ -51,7 +51,7 @@ def pass_time(s: Any, time_ps: int) -> None:
     s.now_ps = time_ps
 
 
-@compiled
+@inlined
 def _arrive(s: Any, r: int) -> None:
     row = request(s, r)
     if s.gated == 0 or traits(s, r).logged_ps < 0:

@@ -80,7 +80,7 @@ def begin_anew(s: Any) -> None:
         s.last_tick_ps = s.now_ps
 
 
-@compiled
+@inlined
 def proceed(s: Any) -> int:
     """Run until a routing decision is due (ROUTE; `candidates` is filled) or all is done (END).
 
@@ -134,7 +134,7 @@ def proceed(s: Any) -> int:
     return END
 
 
-@compiled
+@inlined
 def carry_out(s: Any, action: int) -> bool:
     """Carry out a decision: `place * N + instance` dispatches, anything else holds.
 

@@ -98,7 +98,7 @@ def _iterations_until_admission(s: Any, i: int) -> int:
     return eng.shortfall if eng.skip == 0 else 1
 
 
-@compiled
+@inlined
 def _begin_decode(s: Any, i: int, preempted: int) -> None:
     inst, eng = instance(s, i), engine(s, i)
     step = table(s, inst.decode_at + inst.decoding) + inst.context_ps * inst.context
@@ -119,7 +119,7 @@ def _may_admit(s: Any, i: int) -> bool:
     return inst.batching != STATIC_BATCH or inst.decoding == 0
 
 
-@compiled
+@inlined
 def _plan_prefill_first(s: Any, i: int) -> None:
     inst, eng = instance(s, i), engine(s, i)
     admitted, tokens, attention = 0, 0, 0

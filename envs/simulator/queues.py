@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.simulator.jit import compiled
+from envs.simulator.jit import compiled, inlined
 from envs.simulator.layout import BY_TENANT, KEYED, LISTED, NEVER, SCANNED
 from envs.simulator.memory import active, engine, line, request, scheduler_row, tenant, traits
 from envs.simulator.scheduler import call_rank
@@ -83,7 +83,7 @@ def _leave_line(s: Any, queue: int, t: int) -> None:
         line(s, queue, last).place = own.place
 
 
-@compiled
+@inlined
 def push(s: Any, queue: int, r: int) -> None:
     """Enqueue a request; its key must be set where the queue is KEYED."""
     eng, row = engine(s, queue), request(s, r)
@@ -153,7 +153,7 @@ def _look_through(s: Any, queue: int) -> int:
     return best
 
 
-@compiled
+@inlined
 def head(s: Any, queue: int) -> int:
     """The request that is next; the queue must not be empty."""
     eng = engine(s, queue)
@@ -164,7 +164,7 @@ def head(s: Any, queue: int) -> int:
     return _look_through(s, queue)
 
 
-@compiled
+@inlined
 def take(s: Any, queue: int, r: int) -> None:
     """Take out the request that `head` gave."""
     eng, row = engine(s, queue), request(s, r)
@@ -237,7 +237,7 @@ def pop_any(s: Any, queue: int) -> int:
     return r
 
 
-@compiled
+@inlined
 def pop(s: Any, queue: int) -> int:
     """Take the head; the queue must not be empty."""
     r = head(s, queue)
@@ -265,7 +265,7 @@ def peek(s: Any, queue: int, length: int, first: np.ndarray) -> None:
             push(s, queue, first[k])
 
 
-@compiled
+@inlined
 def remove(s: Any, queue: int, first: np.ndarray, place: int) -> None:
     """Take out the request at `place` of the head of the queue that `peek` wrote to `first`."""
     if engine(s, queue).kind != LISTED:
