@@ -64,10 +64,12 @@ def compiled(function: F) -> F:
 
     Divisions follow NumPy (no zero check): divisors are validated where they enter.
     """
+    # Where an option is not given, Numba takes that of whichever caller it compiles first.
+    options = {"error_model": "numpy", "nogil": True, "forceinline": False}
     try:
-        dispatcher: Any = njit(cache=True, error_model="numpy", nogil=True, forceinline=False)(function)
+        dispatcher: Any = njit(cache=True, **options)(function)
     except RuntimeError:  # no source file beside which the machine code could be kept
-        dispatcher = njit(error_model="numpy", nogil=True)(function)
+        dispatcher = njit(**options)(function)
     file = _cache_file(dispatcher)
     if file is not None:
         file._source_stamp = (file._source_stamp, source_fingerprint())
