@@ -65,7 +65,7 @@ def compiled(function: F) -> F:
     Divisions follow NumPy (no zero check): divisors are validated where they enter.
     """
     # Where an option is not given, Numba takes that of whichever caller it compiles first.
-    options = {"error_model": "numpy", "nogil": True, "forceinline": False}
+    options: Any = {"error_model": "numpy", "nogil": True, "forceinline": False}
     try:
         dispatcher: Any = njit(cache=True, **options)(function)
     except RuntimeError:  # no source file beside which the machine code could be kept

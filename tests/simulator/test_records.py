@@ -48,7 +48,7 @@ def test_compiled_code_must_not_set_a_fixed_field() -> None:
     def change(rows: np.ndarray) -> None:
         first(rows).limit = 1
 
-    with pytest.raises((NumbaError, TypeError), match="limit.*fixed field"):
+    with pytest.raises((NumbaError, TypeError), match=r"limit.*fixed field"):
         change(np.zeros(1, DTYPE))
 
 
