@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from scripts.experiments.cases import Case
     from scripts.experiments.scaling_agent import ScalingAgent
     from scripts.experiments.scaling_runs import Scaler
-    from scripts.experiments.scaling_tuning import Trial
 
 EXAMPLE = """servegym benchmark scaling
   servegym benchmark scaling --quick
@@ -96,6 +95,7 @@ def _benchmark(args: Args, workers: int) -> int:
     from scripts.experiments.scaling_tuning import trial_frame, tune
     from scripts.experiments.session import claim, giving_up
     from scripts.experiments.store import Store
+    from scripts.experiments.trials import chosen_settings
 
     start = time.perf_counter()
     columns = chosen_by(args.metrics or COMPACT)
@@ -131,7 +131,7 @@ def _benchmark(args: Args, workers: int) -> int:
     store.write_frame("table.csv", table_frame(comparisons))
     store.write_frame("tuning.csv", trial_frame(trials))
     write_report(store, cases, comparisons, records, trials, _oracles(entrants), args.target)
-    settings = _settings(trials)
+    settings = chosen_settings(trials)
     if args.json:
         about = {"folder": store.folder, "runs": len(records), "reused": reused}
         data = {"settings": settings, "oracles": sorted(_oracles(entrants))}
@@ -222,7 +222,8 @@ def _cases(args: Args) -> list[Case]:
 
 def _entrants(args: Args, cases: Sequence[Case]) -> list[Scaler | ScalingAgent]:
     from baselines.scaling.strategies.catalogue import strategies
-    from scripts.experiments.scaling_agent import agents
+    from scripts.experiments.contenders import trained
+    from scripts.experiments.scaling_agent import ScalingAgent
     from scripts.experiments.scaling_runs import Queue, Scaler
 
     names = args.strategies or (_QUICK if args.quick else tuple(strategies()))
@@ -234,8 +235,8 @@ def _entrants(args: Args, cases: Sequence[Case]) -> list[Scaler | ScalingAgent]:
         for name in (*names, args.reference)
         for queue in queues
     ]
-    trained = agents(args.agent, [case.scenario for case in cases])
-    return [*dict.fromkeys(found), *trained]
+    agents = trained(ScalingAgent, args.agent, [case.scenario for case in cases])
+    return [*dict.fromkeys(found), *agents]
 
 
 def _reference(args: Args) -> str:
@@ -264,14 +265,6 @@ def _renamed(records: Sequence[Any], chosen: dict[tuple[str, str], Any]) -> list
 
 def _oracles(entrants: Sequence[Scaler | ScalingAgent]) -> set[str]:
     return {one.label for one in entrants if one.oracle}
-
-
-def _settings(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for trial in trials:
-        if trial.chosen:
-            found.setdefault(trial.scenario, {})[trial.name] = trial.setting
-    return found
 
 
 if __name__ == "__main__":

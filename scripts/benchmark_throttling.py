@@ -100,9 +100,10 @@ def main(args: Args) -> int:
         _measure(args),
     )
     if args.agent:
-        from scripts.experiments.throttling_agent import agents
+        from scripts.experiments.contenders import trained
+        from scripts.experiments.throttling_agent import ThrottlingAgent
 
-        contenders += agents(args.agent, [case.scenario for case in cases])
+        contenders += trained(ThrottlingAgent, args.agent, [case.scenario for case in cases])
     drawn = _drawn(args, contenders)
     tuning_runs = _tuning_runs(args, contenders)
     limits = _limits(cases, seeds[0], measure)
@@ -132,6 +133,7 @@ def main(args: Args) -> int:
     from scripts.experiments.comparison import as_data, compare, summary_frame, table_frame
     from scripts.experiments.throttling_report import write_report
     from scripts.experiments.throttling_runs import comparable, trial_frame
+    from scripts.experiments.trials import chosen_settings
 
     comparisons = compare(
         records, _reference(args), comparable(records), args.seed, TENANCY["score"]
@@ -144,7 +146,7 @@ def main(args: Args) -> int:
     write_report(store, cases, comparisons, records, trials, limits, drawn)
     counts = {"runs": len(records), "tuning_runs": _count(trials), "reused": reused + more}
     if args.json:
-        about = {"folder": store.folder, **counts, "settings": _settings(trials)}
+        about = {"folder": store.folder, **counts, "settings": chosen_settings(trials)}
         judged = {name: vars(limit) for name, limit in limits.items()}
         show(args, about | {"limits": judged, "results": as_data(comparisons)}, "")
         return 0
@@ -340,17 +342,10 @@ def _count(trials: Sequence[Trial]) -> int:
     return sum(trial.seeds for trial in trials)
 
 
-def _settings(trials: Sequence[Trial]) -> dict[str, dict[str, str]]:
-    """The chosen setting by scenario and contender."""
-    found: dict[str, dict[str, str]] = {}
-    for trial in trials:
-        if trial.chosen:
-            found.setdefault(trial.scenario, {})[trial.name] = trial.setting
-    return found
-
-
 def _settings_text(case: Case, trials: Sequence[Trial]) -> str:
-    chosen = _settings(trials)[case.name]
+    from scripts.experiments.trials import chosen_settings
+
+    chosen = chosen_settings(trials)[case.name]
     tuned = [setting for name, setting in chosen.items() if setting != name]
     return ", ".join(tuned) if tuned else "as published or given"
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from envs.scenarios import Scenario
 from envs.simulator import Result, RoutingPolicy
@@ -166,6 +166,26 @@ class Agent:
     def _see_folder(self) -> None:
         if not self.folder.is_dir():
             raise ValueError(f"--agent {self.folder}: there is no such folder")
+
+
+AnyAgent = TypeVar("AnyAgent", bound=Agent)
+
+
+def trained(
+    kind: type[AnyAgent], folders: Sequence[Path], scenarios: Sequence[Scenario]
+) -> list[AnyAgent]:
+    """Policies by the folders of their runs, checked before anything is run.
+
+    Raises:
+        ValueError: A folder holds no policy that can serve the scenarios, or two have one name.
+    """
+    found = [kind(folder) for folder in folders]
+    labels = [agent.label for agent in found]
+    for agent in found:
+        if labels.count(agent.label) > 1:
+            raise ValueError(f"two policies are called {agent.label}: rename a folder")
+        agent.check(scenarios)
+    return found
 
 
 def parse_router(text: str) -> Baseline | PolicyFile:

@@ -17,7 +17,7 @@ from scripts.experiments.forecasts import Plan, is_oracle, metrics
 from scripts.experiments.metrics import Metric
 from scripts.experiments.page import Cell, facts, figure, figures, page, table
 from scripts.experiments.plots import COLORS, INK, styled
-from scripts.experiments.report import navigation, two_cells
+from scripts.experiments.report import how_to_read, navigation, two_cells
 from scripts.experiments.statistics import FEWEST_SEEDS
 from scripts.experiments.store import Record
 from scripts.experiments.tables import against, interval
@@ -53,8 +53,7 @@ def write_report(
         records: What they are made of.
     """
     parts = [_headline(config, plan, comparisons[0]), navigation(comparisons)]
-    notes = "".join(f"<li>{escape(note)}</li>" for note in _NOTES)
-    parts.append(f"<h2>How to read this</h2><ul>{notes}</ul>")
+    parts.append(how_to_read(_NOTES))
     for index, comparison in enumerate(comparisons):
         mine = [record for record in records if record.scenario == comparison.scenario]
         parts.append(_source(index, comparison, mine, plan))

@@ -40,6 +40,11 @@ class Metric:
         return number(value * self.scale)
 
 
+def share(key: str, title: str, heading: str, better: int = -1) -> Metric:
+    """A metric that is a share of 1, in percent, compared by differences."""
+    return Metric(key, f"{title} (%)", f"{heading} %", 100.0, better, relative=False)
+
+
 def _latency(name: str, title: str, unit: str, scale: float, heading: str = "") -> list[Metric]:
     marks = {"mean": "mean", "p50": "median", "p95": "p95", "p99": "p99"}
     short = {"mean": "", "p50": " p50", "p95": " p95", "p99": " p99"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from scripts.experiments.cases import Case
-from scripts.experiments.comparison import SORT_BY, Comparison
+from scripts.experiments.comparison import SORT_BY, Comparison, Row
 from scripts.experiments.fleets import fleet_lines
 from scripts.experiments.knobs import KNOBS, Knob
 from scripts.experiments.metrics import (
     MAIN,
     METRICS,
     OBJECTIVES,
+    Metric,
     not_always_zero,
     number,
     percent,
@@ -47,17 +48,78 @@ def write_report(
         records: Their finished tasks.
         note: What the reader must know of the intervals.
     """
+    before = [_overview(comparisons)] if len(comparisons) > 1 else []
+    before += _sweeps(cases, comparisons)
+    return write_page(store, TITLE, cases, comparisons, records, before, _scenario, note)
+
+
+def write_page(
+    store: Store,
+    title: str,
+    cases: Sequence[Case],
+    comparisons: Sequence[Comparison],
+    records: Sequence[Record],
+    before: Sequence[str],
+    section: Callable[[int, Case, Comparison, Sequence[Record]], str],
+    note: str = "",
+) -> Path:
+    """Write `report.html` of any comparison beside its results.
+
+    Args:
+        store: The folder, whose `config.yaml` says what was run.
+        title: Heading of the page.
+        cases: The scenarios.
+        comparisons: Their estimates.
+        records: Their finished runs.
+        before: What stands before the scenarios, as HTML.
+        section: Gives the HTML of a scenario by its place, case, estimates and finished runs.
+        note: What the reader must know of the intervals.
+    """
     config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
-    parts = [headline(TITLE, config, comparisons, note), navigation(comparisons)]
-    if len(comparisons) > 1:
-        parts.append(_overview(comparisons))
-    parts += _sweeps(cases, comparisons)
+    parts = [headline(title, config, comparisons, note), navigation(comparisons), *before]
     for index, comparison in enumerate(comparisons):
         case = next(case for case in cases if case.name == comparison.scenario)
         mine = [record for record in records if record.scenario == comparison.scenario]
-        parts.append(_scenario(index, case, comparison, mine))
+        parts.append(section(index, case, comparison, mine))
     parts.append(configuration(config))
-    return store.write_text("report.html", page(TITLE, "\n".join(parts)))
+    return store.write_text("report.html", page(title, "\n".join(parts)))
+
+
+def how_to_read(notes: Sequence[str]) -> str:
+    """A list of what the reader must know, as HTML."""
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f"<h2>How to read this</h2><ul>{items}</ul>"
+
+
+def estimated(
+    comparison: Comparison, metrics: Mapping[str, Metric], keys: Sequence[str] | None = None
+) -> list[Metric]:
+    """The metrics of these keys, or all, that were estimated."""
+    known = comparison.rows[0].mean
+    return [metrics[key] for key in keys or metrics if key in known]
+
+
+def all_metrics(
+    comparison: Comparison,
+    metrics: Mapping[str, Metric],
+    is_best: Callable[[Row, Metric], bool],
+) -> str:
+    """A table of every metric that was estimated, a column a policy.
+
+    Args:
+        comparison: The estimates.
+        metrics: The metrics by key.
+        is_best: Whether the mean of a policy is to be underlined.
+    """
+    rows = []
+    for metric in estimated(comparison, metrics):
+        cells = [Cell(metric.title)]
+        cells += [
+            Cell(interval(row.mean[metric.key], metric), "best" if is_best(row, metric) else "")
+            for row in comparison.rows
+        ]
+        rows.append((cells, ""))
+    return table(["metric", *(row.router for row in comparison.rows)], rows)
 
 
 def headline(

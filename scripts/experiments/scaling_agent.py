@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from envs.scenarios import Scenario
@@ -46,18 +45,3 @@ class ScalingAgent(Agent):
                     f"--agent {self.folder} was trained with rows for {config.roles} roles in "
                     f"{config.regions} regions, scenario {scenario.name} has {roles} in {regions}"
                 )
-
-
-def agents(folders: Sequence[Path], scenarios: Sequence[Scenario]) -> list[ScalingAgent]:
-    """Policies by the folders of their runs, checked before anything is run.
-
-    Raises:
-        ValueError: A folder holds no policy of Scaling-v0, or two have the same name.
-    """
-    found = [ScalingAgent(folder) for folder in folders]
-    labels = [agent.label for agent in found]
-    for agent in found:
-        if labels.count(agent.label) > 1:
-            raise ValueError(f"two policies are called {agent.label}: rename a folder")
-        agent.check(scenarios)
-    return found

@@ -151,30 +151,23 @@ def claims(found: Findings) -> list[Claim]:
 def _of_ladder(ladder: Ladder) -> list[Claim]:
     form, out = ladder.variant.name, []
     for name in PLANNED:
-        low, high = PAPER_HOURS[name] - HOURS_BAND, PAPER_HOURS[name] + HOURS_BAND
-        ours = ladder.saved[name]
-        out.append(
-            Claim(
-                form, f"instance-hours of A, {NAMES[name]} against Reactive",
-                percent(PAPER_HOURS[name]), f"{percent(low)} to {percent(high)}", ratio(ours),
-                low <= ours.mean <= high,
-            )
-        )  # fmt: skip
+        claim, ours = f"instance-hours of A, {NAMES[name]} against Reactive", ladder.saved[name]
+        out.append(_within(form, claim, PAPER_HOURS[name], HOURS_BAND, ours))
     order = ("lt_i", "lt_ua", "lt_u", "reactive")
     out.append(_order(form, "order of instance-hours of A", order, ladder.hours))
     order = ("lt_u", "lt_ua", "reactive", "lt_i")
     out.append(_order(form, "order of p90 TTFT of A", order, ladder.ttft))
     for name in PLANNED:
-        low, high = PAPER_WASTE[name] - WASTE_BAND, PAPER_WASTE[name] + WASTE_BAND
-        ours = ladder.waste_saved[name]
-        out.append(
-            Claim(
-                form, f"scaling waste of A and B, {NAMES[name]} against Reactive",
-                percent(PAPER_WASTE[name]), f"{percent(low)} to {percent(high)}", ratio(ours),
-                low <= ours.mean <= high if math.isfinite(ours.mean) else None,
-            )
-        )  # fmt: skip
+        claim = f"scaling waste of A and B, {NAMES[name]} against Reactive"
+        out.append(_within(form, claim, PAPER_WASTE[name], WASTE_BAND, ladder.waste_saved[name]))
     return out
+
+
+def _within(form: str, claim: str, paper: float, band: float, ours: Estimate) -> Claim:
+    low, high = paper - band, paper + band
+    holds = low <= ours.mean <= high if math.isfinite(ours.mean) else None
+    told = f"{percent(low)} to {percent(high)}"
+    return Claim(form, claim, percent(paper), told, ratio(ours), holds)
 
 
 def _order(form: str, claim: str, order: Sequence[str], values: dict[str, Estimate]) -> Claim:

@@ -18,17 +18,13 @@ from envs.scaling.metrics import (
 )
 from envs.simulator.lifecycle import LifecycleFleet
 from envs.simulator.lifecycle.layout import SOURCES
-from scripts.experiments.metrics import Metric
+from scripts.experiments.metrics import Metric, share
 
 BUCKET_S = 900.0
 """Width of the buckets of series over time."""
 RECOVERED = 0.5
 """Share of KV in use below which a deployment has recovered from a burst."""
 STATES = ("ready", "starting", "draining", "donated", "kv")
-
-
-def _share(key: str, title: str, heading: str, better: int = 1) -> Metric:
-    return Metric(key, f"{title} (%)", heading, 100.0, better, relative=False)
 
 
 def _latency(key: str, title: str, heading: str) -> list[Metric]:
@@ -44,9 +40,9 @@ SCALING: dict[str, Metric] = {
         Metric("net_dollars", "Dollars paid less spot income", "net $"),
         Metric("dollars", "Dollars paid", "$"),
         Metric("spot_income", "Dollars that donated VMs earned", "spot $", better=1),
-        _share("worst_attainment", "Requests in time, of the worst tier", "worst tier %"),
-        _share("attainment", "Requests in time, of all", "in time %"),
-        *(_share(f"{tier}_attainment", f"{tier} in time", f"{tier} %") for tier in TIERS),
+        share("worst_attainment", "Requests in time, of the worst tier", "worst tier", 1),
+        share("attainment", "Requests in time, of all", "in time", 1),
+        *(share(f"{tier}_attainment", f"{tier} in time", tier, 1) for tier in TIERS),
         Metric("instance_hours", "Instance-hours paid", "inst-h"),
         Metric("gpu_hours", "GPU-hours paid", "GPU-h"),
         Metric("released_instance_hours", "Instance-hours as the release counts", "rel. inst-h"),
@@ -68,9 +64,9 @@ SCALING: dict[str, Metric] = {
         Metric("unfinished", "Requests unfinished", "unfinished"),
         Metric("rejected", "Requests rejected", "rejected"),
         Metric("preemptions", "Preemptions", "preempt"),
-        _share("kv_mean", "Share of KV in use, mean over pools", "KV %", 0),
-        _share("forecast_wape", "Error of the forecast, next hour", "forecast err. %", -1),
-        _share("forecast_peak_wape", "Error of its highest bin", "peak err. %", -1),
+        share("kv_mean", "Share of KV in use, mean over pools", "KV", 0),
+        share("forecast_wape", "Error of the forecast, next hour", "forecast err."),
+        share("forecast_peak_wape", "Error of its highest bin", "peak err."),
     ]
 }
 """The metrics of the scaling benchmark by key."""

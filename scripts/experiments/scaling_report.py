@@ -7,14 +7,18 @@ from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 
-import yaml
-
 from baselines.scaling.strategies.catalogue import strategies
 from scripts.experiments.cases import Case
 from scripts.experiments.comparison import Comparison, Row
 from scripts.experiments.metrics import Metric, number
-from scripts.experiments.page import Cell, figure, figures, page, table
-from scripts.experiments.report import configuration, headline, navigation, two_cells
+from scripts.experiments.page import Cell, figure, figures, table
+from scripts.experiments.report import (
+    all_metrics,
+    estimated,
+    how_to_read,
+    two_cells,
+    write_page,
+)
 from scripts.experiments.scaling_metrics import SCALING
 from scripts.experiments.scaling_tuning import Trial, cheapest
 from scripts.experiments.store import Record, Store
@@ -61,20 +65,13 @@ def write_report(
         oracles: Labels of what knows the future.
         target: Share of requests in time that the worst tier should have.
     """
-    config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in _NOTES)
-    parts = [
-        headline(TITLE, config, comparisons),
-        navigation(comparisons),
-        f"<h2>How to read this</h2><ul>{notes}</ul>",
-    ]
-    for index, comparison in enumerate(comparisons):
-        case = next(case for case in cases if case.name == comparison.scenario)
-        mine = [r for r in records if r.scenario == comparison.scenario]
+
+    def section(index: int, case: Case, comparison: Comparison, mine: Sequence[Record]) -> str:
         tried = [one for one in trials if one.scenario == comparison.scenario]
-        parts.append(_scenario(index, case, comparison, mine, tried, oracles, target))
-    parts.append(configuration(config))
-    return store.write_text("report.html", page(TITLE, "\n".join(parts)))
+        return _scenario(index, case, comparison, mine, tried, oracles, target)
+
+    before = [how_to_read(_NOTES)]
+    return write_page(store, TITLE, cases, comparisons, records, before, section)
 
 
 def verdict(comparison: Comparison, target: float, oracles: Collection[str]) -> list[str]:
@@ -145,7 +142,11 @@ def _scenario(
             "" if told is None else _wide(told, f"forecast-{index}"),
             _settings(trials),
             "<details><summary>All metrics</summary>",
-            _everything(comparison, oracles),
+            all_metrics(
+                comparison,
+                SCALING,
+                lambda row, metric: _is_best(comparison, row.router, metric, oracles),
+            ),
             "</details>",
         ]
     )
@@ -155,37 +156,31 @@ def _wide(fig: object, name: str) -> str:
     return f'<div class="scroll"><div class="wide">{figure(fig, name)}</div></div>'
 
 
-def _shown(comparison: Comparison, keys: Sequence[str]) -> list[Metric]:
-    known = comparison.rows[0].mean
-    return [SCALING[key] for key in keys if key in known]
-
-
-def _kind(comparison: Comparison, name: str, metric: Metric, oracles: Collection[str]) -> str:
+def _is_best(comparison: Comparison, name: str, metric: Metric, oracles: Collection[str]) -> bool:
     """Whether a strategy has the best mean of those that know no future."""
     values = {row.router: row.mean[metric.key].mean for row in comparison.rows}
     fair = {
         n: v * metric.better for n, v in values.items() if n not in oracles and math.isfinite(v)
     }
-    good = metric.better and len(set(fair.values())) > 1 and fair.get(name) == max(fair.values())
-    return "best" if good else ""
+    unlike = bool(metric.better) and len(set(fair.values())) > 1
+    return unlike and fair.get(name) == max(fair.values())
 
 
 def _main(comparison: Comparison, oracles: Collection[str]) -> str:
-    main, metrics, rows = comparison.main, _shown(comparison, _TABLE), []
+    def kind(name: str, metric: Metric) -> str:
+        return "best" if _is_best(comparison, name, metric, oracles) else ""
+
+    main, metrics, rows = comparison.main, estimated(comparison, SCALING, _TABLE), []
     for row in comparison.rows:
         cells = [Cell(row.router + (" (oracle)" if row.router in oracles else ""))]
-        kind = _kind(comparison, row.router, main, oracles)
-        cells += two_cells(interval(row.mean[main.key], main), kind)
-        cells += [
-            Cell(m.text(row.mean[m.key].mean), _kind(comparison, row.router, m, oracles))
-            for m in metrics
-        ]
+        cells += two_cells(interval(row.mean[main.key], main), kind(row.router, main))
+        cells += [Cell(m.text(row.mean[m.key].mean), kind(row.router, m)) for m in metrics]
         rows.append((cells, "reference" if row.router == comparison.reference else ""))
     return table(["strategy", main.heading, "[95%]", *(m.heading for m in metrics)], rows)
 
 
 def _changes(comparison: Comparison) -> str:
-    metrics, rows = _shown(comparison, _CHANGES), []
+    metrics, rows = estimated(comparison, SCALING, _CHANGES), []
     for row in comparison.rows:
         if row.router != comparison.reference:
             cells = [Cell(row.router)]
@@ -210,18 +205,3 @@ def _settings(trials: Sequence[Trial]) -> str:
         rows.append(([*cells, Cell(number(100 * best.attainment))], ""))
     headings = ["strategy", "chosen", "tried", "net $", "worst tier %"]
     return "<h3>Settings</h3>" + table(headings, rows, left=("chosen",))
-
-
-def _everything(comparison: Comparison, oracles: Collection[str]) -> str:
-    rows = []
-    for metric in _shown(comparison, list(SCALING)):
-        cells = [Cell(metric.title)]
-        cells += [
-            Cell(
-                interval(row.mean[metric.key], metric),
-                _kind(comparison, row.router, metric, oracles),
-            )
-            for row in comparison.rows
-        ]
-        rows.append((cells, ""))
-    return table(["metric", *(row.router for row in comparison.rows)], rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.experiments.metrics import Metric
+from scripts.experiments.metrics import Metric, share
 
 SCORE = {
     "finished_share": 0.25,
@@ -26,17 +26,13 @@ def _waits(group: str, title: str) -> list[Metric]:
     ]
 
 
-def _share(key: str, title: str, heading: str, better: int = -1) -> Metric:
-    return Metric(key, f"{title} (%)", f"{heading} %", 100.0, better, relative=False)
-
-
 TENANCY: dict[str, Metric] = {
     metric.key: metric
     for metric in [
         Metric("score", "Score, of 100", "score", 100.0, 1, relative=False),
         # Useful work.
         Metric("interactions", "Interactions finished", "inter-actions", better=1),
-        _share("finished_share", "Interactions finished, of those begun", "finished", 1),
+        share("finished_share", "Interactions finished, of those begun", "finished", 1),
         Metric("multi_call_interactions", "Of several calls, finished", "multi-call", better=1),
         Metric("calls", "Calls finished", "calls", better=1),
         Metric(
@@ -51,21 +47,21 @@ TENANCY: dict[str, Metric] = {
             "good tok/s",
             better=1,
         ),
-        _share("goodput_share", "Tokens of interactions finished in time, of all", "good", 1),
+        share("goodput_share", "Tokens of interactions finished in time, of all", "good", 1),
         Metric("tokens_per_s", "Tokens of finished calls per second", "tok/s", better=1),
         Metric("prompt_tokens_per_s", "Prompt tokens per second", "prompt tok/s", better=1),
         Metric("output_tokens_per_s", "Output tokens per second", "output tok/s", better=1),
         # Waste and throttles.
         Metric("wasted_tokens", "Tokens of finished calls of killed interactions", "wasted"),
         Metric("wasted_prompt_tokens", "The same, prompts alone (FairServe)", "wasted prompt"),
-        _share("waste_share", "Wasted tokens, of those of finished calls", "waste"),
+        share("waste_share", "Wasted tokens, of those of finished calls", "waste"),
         Metric("throttled_calls", "Calls turned away", "thr. calls"),
         Metric("throttled_interactions", "Interactions that lost a call", "thr. inter."),
         Metric("throttled_users", "Users that lost a call", "thr. users"),
         Metric("broken_interactions", "Throttled interactions of which a call ran", "broken"),
         Metric("interrupted_users", "Users with such an interaction", "int. users"),
-        _share("benign_throttle_rate", "Calls of benign users turned away", "benign thr."),
-        _share("benign_throttle_share", "The same, of all calls", "benign of all"),
+        share("benign_throttle_rate", "Calls of benign users turned away", "benign thr."),
+        share("benign_throttle_share", "The same, of all calls", "benign of all"),
         # Fairness.
         Metric("jain", "Jain's index of normalised service", "Jain", 1.0, 1, relative=False),
         Metric("jain_unmet", "The same, of users with unmet demand", "Jain unmet", 1.0, 1, False),
@@ -75,17 +71,17 @@ TENANCY: dict[str, Metric] = {
         Metric("difference_published_max", "Max without rejected demand (VTC)", "VTC max"),
         Metric("accumulated_difference", "Accumulated difference (cost)", "acc. diff."),
         Metric("backlogged_gap", "Largest gap of backlogged users (2U)", "gap/2U"),
-        _share("unserved_users", "Users without normalised service", "S=0"),
-        _share("users_up_to_one", "Users of up to one typical call", "0<S<=1"),
-        _share("users_above_one", "Users of more than one typical call", "S>1", 1),
+        share("unserved_users", "Users without normalised service", "S=0"),
+        share("users_up_to_one", "Users of up to one typical call", "0<S<=1"),
+        share("users_above_one", "Users of more than one typical call", "S>1", 1),
         # Waits.
         *_waits("light", "light users"),
         *_waits("middle", "middle users"),
         *_waits("heavy", "heavy users"),
         *_waits("all", "all users"),
-        _share("light_on_time", "Calls of light users with a first token in time", "light ok", 1),
-        _share("on_time", "Calls with a first token in time", "on time", 1),
-        _share("delayed_users", "Users of whose calls most are late or missed", "delayed"),
+        share("light_on_time", "Calls of light users with a first token in time", "light ok", 1),
+        share("on_time", "Calls with a first token in time", "on time", 1),
+        share("delayed_users", "Users of whose calls most are late or missed", "delayed"),
         Metric("served_ttft_mean_s", "Time to first token of finished calls (s)", "ttft s"),
         Metric("served_ttft_p50_s", "Time to first token of finished calls, median (s)", "p50 s"),
         Metric("served_ttft_p99_s", "Time to first token of finished calls, p99 (s)", "p99 s"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from envs.scenarios import Scenario
@@ -26,18 +25,3 @@ class ThrottlingAgent(Agent):
 
     def _check_sizes(self, config: Any, scenarios: Sequence[Scenario]) -> None:
         """Any number of tenants and instances fits its observation."""
-
-
-def agents(folders: Sequence[Path], scenarios: Sequence[Scenario]) -> list[ThrottlingAgent]:
-    """Policies by the folders of their runs, checked before anything is run.
-
-    Raises:
-        ValueError: A folder holds no policy of Throttling-v0, or two have the same name.
-    """
-    found = [ThrottlingAgent(folder) for folder in folders]
-    labels = [agent.label for agent in found]
-    for agent in found:
-        if labels.count(agent.label) > 1:
-            raise ValueError(f"two policies are called {agent.label}: rename a folder")
-        agent.check(scenarios)
-    return found

@@ -8,13 +8,18 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-import yaml
-
 from scripts.experiments.cases import Case
 from scripts.experiments.comparison import Comparison
 from scripts.experiments.metrics import MINUS, Metric, number
-from scripts.experiments.page import Cell, figure, figures, page, table
-from scripts.experiments.report import about, configuration, headline, navigation, two_cells
+from scripts.experiments.page import Cell, figure, figures, table
+from scripts.experiments.report import (
+    about,
+    all_metrics,
+    estimated,
+    how_to_read,
+    two_cells,
+    write_page,
+)
 from scripts.experiments.store import Record, Store
 from scripts.experiments.tables import against, interval
 from scripts.experiments.tenancy import Limits
@@ -55,24 +60,22 @@ def write_report(
         limits: What the first episode of each scenario was judged by.
         drawn: Policies whose service over time is drawn, besides the best of each scenario.
     """
-    config = yaml.safe_load((store.folder / "config.yaml").read_text(encoding="utf-8"))
-    parts = [headline(TITLE, config, comparisons), navigation(comparisons), _notes()]
-    for index, comparison in enumerate(comparisons):
-        name = comparison.scenario
-        case = next(case for case in cases if case.name == name)
-        mine = [record for record in records if record.scenario == name]
-        tried = [trial for trial in trials if trial.scenario == name]
-        parts.append(_scenario(index, case, comparison, mine, tried, limits[name], drawn))
-    parts.append(configuration(config))
-    return store.write_text("report.html", page(TITLE, "\n".join(parts)))
+
+    def section(index: int, case: Case, comparison: Comparison, mine: Sequence[Record]) -> str:
+        tried = [trial for trial in trials if trial.scenario == comparison.scenario]
+        judged = limits[comparison.scenario]
+        return _scenario(index, case, comparison, mine, tried, judged, drawn)
+
+    before = [how_to_read(_notes())]
+    return write_page(store, TITLE, cases, comparisons, records, before, section)
 
 
-def _notes() -> str:
+def _notes() -> tuple[str, ...]:
     terms = " ".join(
         f"{'+' if weight > 0 else MINUS} {abs(weight):g} {TENANCY[key].heading.removesuffix(' %')}"
         for key, weight in SCORE.items()
     ).removeprefix("+ ")
-    notes = (
+    return (
         "Every run is looked at at the cut. What has no first token by then, or was turned away, "
         "counts in the waits of users with the whole time to the cut: a p99 at the cut says that "
         "more than 1 % was missed. Calls that came too shortly before the cut to be in time are "
@@ -94,7 +97,6 @@ def _notes() -> str:
         "The gap of backlogged users is over VTC's bound 2U: below 1 where the bound holds. It is "
         "of the 16 users that ask for most.",
     )
-    return f"<h2>How to read this</h2><ul>{''.join(f'<li>{escape(n)}</li>' for n in notes)}</ul>"
 
 
 def _scenario(
@@ -134,20 +136,18 @@ def _scenario(
             "<h3>Settings</h3>",
             _settings(trials),
             "<details><summary>All metrics</summary>",
-            _everything(comparison),
+            all_metrics(
+                comparison,
+                TENANCY,
+                lambda row, metric: bool(metric.better) and comparison.is_best(row, metric),
+            ),
             "</details>",
         ]
     )
 
 
-def _shown(comparison: Comparison, keys: Sequence[str]) -> list[Metric]:
-    """The metrics of these keys that were estimated."""
-    known = comparison.rows[0].mean
-    return [TENANCY[key] for key in keys if key in known]
-
-
 def _main_table(comparison: Comparison) -> str:
-    metrics, main = _shown(comparison, _MAIN), comparison.main
+    metrics, main = estimated(comparison, TENANCY, _MAIN), comparison.main
     rows = []
     best = {metric.key: _best(comparison, metric) for metric in (main, *metrics)}
     for rank, row in enumerate(comparison.rows, 1):
@@ -172,7 +172,7 @@ def _best(comparison: Comparison, metric: Metric) -> set[str]:
 
 
 def _changes(comparison: Comparison) -> str:
-    metrics = _shown(comparison, ("score", *_CHANGES))
+    metrics = estimated(comparison, TENANCY, ("score", *_CHANGES))
     rows = []
     for row in comparison.rows:
         if row.router != comparison.reference:
@@ -204,19 +204,3 @@ def _settings(trials: Sequence[Trial]) -> str:
         rows.append((cells, ""))
     headings = ["contender", "what", "chosen", "settings", "runs", "their scores"]
     return table(headings, rows, left=("what", "chosen"))
-
-
-def _everything(comparison: Comparison) -> str:
-    metrics = _shown(comparison, list(TENANCY))
-    rows = []
-    for metric in metrics:
-        cells = [Cell(metric.title)]
-        cells += [
-            Cell(
-                interval(row.mean[metric.key], metric),
-                "best" if metric.better and comparison.is_best(row, metric) else "",
-            )
-            for row in comparison.rows
-        ]
-        rows.append((cells, ""))
-    return table(["metric", *(row.router for row in comparison.rows)], rows)
